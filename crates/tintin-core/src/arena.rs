@@ -1,0 +1,41 @@
+//! The static owner of a net's memory: sizes are const generics, the compiler fills them from the plan.
+
+use crate::net::{Memory, Net, State};
+use crate::plan::{Sizes, Slot, SlotScales};
+
+/// Memory of one net. All zero at the start, so a `static` of it lies in `.bss` and costs no flash.
+pub struct Arena<const BYTES: usize, const WORDS: usize, const SLOTS: usize> {
+    bytes: [i8; BYTES],
+    words: [i32; WORDS],
+    scales: [SlotScales; SLOTS],
+    state: State,
+}
+
+impl<const BYTES: usize, const WORDS: usize, const SLOTS: usize> Default for Arena<BYTES, WORDS, SLOTS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const BYTES: usize, const WORDS: usize, const SLOTS: usize> Arena<BYTES, WORDS, SLOTS> {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; BYTES],
+            words: [0; WORDS],
+            scales: [SlotScales::ZERO; SLOTS],
+            state: State { seed: 0, step: 0 },
+        }
+    }
+
+    /// The net of a plan in this memory, weights as they are; `frozen` holds the weights of a frozen prefix.
+    ///
+    /// # Panics
+    /// If the arena was sized for another plan; [`model!`](crate::model) sizes it for its own.
+    pub fn net<'m>(&'m mut self, slots: &'m [Slot], sizes: &Sizes, frozen: &'m [i8]) -> Net<'m> {
+        let (weights, bytes) = self.bytes.split_at_mut(sizes.trained_weights());
+        let memory =
+            Memory { frozen, weights, bytes, words: &mut self.words, scales: &mut self.scales, state: &mut self.state };
+        Net::new(slots, sizes, memory)
+    }
+}

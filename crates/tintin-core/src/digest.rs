@@ -1,0 +1,41 @@
+//! One 64-bit hash over weights and scales (N24): the currency of every comparison.
+
+use crate::tensor::Scale;
+
+/// FNV-1a, 64 bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Digest {
+    /// Of nothing yet.
+    pub const fn new() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    }
+
+    /// Adds a tensor: its three exponents, then its mantissas.
+    pub fn tensor(&mut self, scale: Scale, mantissas: &[i8]) {
+        for exponent in [scale.s, scale.u, scale.d] {
+            for byte in exponent.to_le_bytes() {
+                self.byte(byte);
+            }
+        }
+        for q in mantissas {
+            self.byte(q.cast_unsigned());
+        }
+    }
+
+    /// The hash so far.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+}

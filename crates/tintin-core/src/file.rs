@@ -1,0 +1,349 @@
+//! The `.tin` file: a model in bytes (`docs/format.md`). The header decodes in constants, so firmware may `include_bytes!` one.
+
+use crate::error::FileError;
+use crate::kernels::as_mantissas;
+use crate::layers::{Layer, RECORD};
+use crate::loss::Loss;
+use crate::net::State;
+use crate::optim::{MILESTONES, Recipe, Rule, Schedule};
+use crate::plan::{Sizes, Slot, SlotScales};
+use crate::rescale::Rounding;
+use crate::shape::Shape;
+use crate::tensor::Scale;
+use crate::{FORMAT, NUMERICS};
+
+const MAGIC: [u8; 8] = [0x89, b'T', b'I', b'N', 0x0D, 0x0A, 0x1A, 0x0A];
+/// Bytes before the layer records.
+pub const HEAD: usize = 64;
+const CRC: usize = 4;
+
+/// CRC-32 (ISO-HDLC: polynomial 0xEDB88320 reflected, start and final xor all ones).
+pub const fn crc32(bytes: &[u8]) -> u32 {
+    let table = nibble_table();
+    let (mut crc, mut i) = (u32::MAX, 0);
+    while i < bytes.len() {
+        crc ^= bytes[i] as u32;
+        crc = table[(crc & 15) as usize] ^ (crc >> 4);
+        crc = table[(crc & 15) as usize] ^ (crc >> 4);
+        i += 1;
+    }
+    !crc
+}
+
+const fn nibble_table() -> [u32; 16] {
+    let (mut table, mut n) = ([0u32; 16], 0);
+    while n < 16 {
+        let (mut v, mut bit) = (n as u32, 0);
+        while bit < 4 {
+            v = if v & 1 == 1 { (v >> 1) ^ 0xEDB8_8320 } else { v >> 1 };
+            bit += 1;
+        }
+        table[n] = v;
+        n += 1;
+    }
+    table
+}
+
+const fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+const fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+const fn part(bytes: &[u8], end: usize) -> &[u8] {
+    bytes.split_at(end).0
+}
+
+/// What a file says before its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Number of layer records.
+    pub layers: usize,
+    /// Input shape.
+    pub input: Shape,
+    /// Seed and steps so far.
+    pub state: State,
+    /// How it was last trained, if it was.
+    pub recipe: Option<Recipe>,
+}
+
+impl Header {
+    /// Reads and checks everything before the weights.
+    ///
+    /// # Errors
+    /// Not such a file, another version, cut short, altered, out of range.
+    pub const fn read(bytes: &[u8]) -> Result<Self, FileError> {
+        if bytes.len() < MAGIC.len() {
+            return Err(FileError::NotTin);
+        }
+        let mut i = 0;
+        while i < MAGIC.len() {
+            if bytes[i] != MAGIC[i] {
+                return Err(FileError::NotTin);
+            }
+            i += 1;
+        }
+        if bytes.len() < HEAD + CRC {
+            return Err(FileError::Length { found: bytes.len(), expected: HEAD + CRC });
+        }
+        let format = u16_at(bytes, 8);
+        if format != FORMAT {
+            return Err(FileError::Format { found: format });
+        }
+        let numerics = u16_at(bytes, 10);
+        if numerics != NUMERICS {
+            return Err(FileError::Numerics { found: numerics });
+        }
+        let expected = u32_at(bytes, 12) as usize;
+        if bytes.len() != expected {
+            return Err(FileError::Length { found: bytes.len(), expected });
+        }
+        let layers = u16_at(bytes, 16) as usize;
+        let end = HEAD + layers * RECORD;
+        if bytes.len() < end + 2 * CRC {
+            return Err(FileError::Length { found: bytes.len(), expected: end + 2 * CRC });
+        }
+        if crc32(part(bytes, end)) != u32_at(bytes, end) {
+            return Err(FileError::Checksum("header"));
+        }
+        let input = Shape::new(u32_at(bytes, 20), u32_at(bytes, 24), u32_at(bytes, 28));
+        if input.checked_len().is_none() {
+            return Err(FileError::Value("input shape"));
+        }
+        let recipe = match u16_at(bytes, 18) {
+            0 => None,
+            1 => match recipe(bytes) {
+                Some(recipe) => Some(recipe),
+                None => return Err(FileError::Value("recipe")),
+            },
+            _ => return Err(FileError::Value("flags")),
+        };
+        let state = State { seed: u32_at(bytes, 32), step: u32_at(bytes, 36) };
+        Ok(Self { layers, input, state, recipe })
+    }
+}
+
+/// Layer `i` of a file whose header was read.
+///
+/// # Errors
+/// A record of no known layer.
+pub const fn layer(bytes: &[u8], i: usize) -> Result<Layer, FileError> {
+    let (mut record, mut k) = ([0; RECORD], 0);
+    while k < RECORD {
+        record[k] = bytes[HEAD + i * RECORD + k];
+        k += 1;
+    }
+    match Layer::unpack(record) {
+        Some(layer) => Ok(layer),
+        None => Err(FileError::Value("layer record")),
+    }
+}
+
+impl FileError {
+    /// The error in a fixed text, for constants.
+    pub const fn short(&self) -> &'static str {
+        match self {
+            Self::NotTin => "not a .tin file",
+            Self::Format { .. } => ".tin file of another format version",
+            Self::Numerics { .. } => ".tin file of another numerics version",
+            Self::Length { .. } => ".tin file cut short or extended",
+            Self::Checksum(_) => ".tin file altered: check sum does not agree",
+            Self::Value(_) => ".tin file with a value out of range",
+            Self::Plan(_) => ".tin file whose layers cannot be planned",
+        }
+    }
+}
+
+const fn recipe(bytes: &[u8]) -> Option<Recipe> {
+    let rule = match bytes[40] {
+        0 if bytes[41] <= 6 => Rule::TinTin { margin: bytes[41] },
+        1 if bytes[41] == 0 => Rule::Niti,
+        _ => return None,
+    };
+    let rounding = match bytes[42] {
+        0 => Rounding::Nearest,
+        1 => Rounding::Pseudo,
+        2 => Rounding::Stochastic,
+        _ => return None,
+    };
+    let loss = match bytes[43] {
+        0 => Loss::CrossEntropy,
+        1 => Loss::NitiCrossEntropy,
+        2 => Loss::SquaredError,
+        _ => return None,
+    };
+    let (mut milestones, mut i) = ([0; MILESTONES], 0);
+    while i < MILESTONES {
+        milestones[i] = u32_at(bytes, 48 + 4 * i);
+        i += 1;
+    }
+    let (start, change) = (bytes[44].cast_signed(), bytes[45].cast_signed());
+    Some(Recipe { rule, rounding, loss, schedule: Schedule { start, change, milestones } })
+}
+
+fn pack_recipe(recipe: &Recipe) -> [u8; 24] {
+    let mut b = [0; 24];
+    (b[0], b[1]) = match recipe.rule {
+        Rule::TinTin { margin } => (0, margin),
+        Rule::Niti => (1, 0),
+    };
+    b[2] = match recipe.rounding {
+        Rounding::Nearest => 0,
+        Rounding::Pseudo => 1,
+        Rounding::Stochastic => 2,
+    };
+    b[3] = match recipe.loss {
+        Loss::CrossEntropy => 0,
+        Loss::NitiCrossEntropy => 1,
+        Loss::SquaredError => 2,
+    };
+    b[4] = recipe.schedule.start.cast_unsigned();
+    b[5] = recipe.schedule.change.cast_unsigned();
+    for (b, m) in b[8..].chunks_exact_mut(4).zip(recipe.schedule.milestones) {
+        b.copy_from_slice(&m.to_le_bytes());
+    }
+    b
+}
+
+/// Tensors with scales in a slot: weights, bias.
+fn tensors(slot: &Slot) -> usize {
+    usize::from(slot.rows > 0) + usize::from(slot.bias)
+}
+
+/// Bytes of a file of these slots and this many layers.
+pub fn file_len(layers: usize, slots: &[Slot], sizes: &Sizes) -> usize {
+    let scales: usize = slots[..sizes.slots].iter().map(tensors).sum();
+    HEAD + layers * RECORD + CRC + 4 * scales + sizes.weights + CRC
+}
+
+/// The weights in a file, after all its check sums agreed.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'f> {
+    scales: &'f [u8],
+    /// Mantissas of all weights and biases, in slot order.
+    pub mantissas: &'f [i8],
+}
+
+impl<'f> Weights<'f> {
+    /// Checks all of a file against the plan of its layers.
+    ///
+    /// # Errors
+    /// As [`Header::read`], and a payload that is altered, of another length or out of range.
+    pub fn read(bytes: &'f [u8], slots: &[Slot], sizes: &Sizes) -> Result<Self, FileError> {
+        let header = Header::read(bytes)?;
+        let expected = file_len(header.layers, slots, sizes);
+        if bytes.len() != expected {
+            return Err(FileError::Length { found: bytes.len(), expected });
+        }
+        let end = bytes.len() - CRC;
+        if crc32(&bytes[..end]) != u32_at(bytes, end) {
+            return Err(FileError::Checksum("weights"));
+        }
+        let payload = &bytes[HEAD + header.layers * RECORD + CRC..end];
+        let (scales, mantissas) = payload.split_at(payload.len() - sizes.weights);
+        let mantissas = as_mantissas(mantissas);
+        if mantissas.contains(&-128) || scales.chunks_exact(4).any(|s| s[3] != 0) {
+            return Err(FileError::Value("weight"));
+        }
+        Ok(Self { scales, mantissas })
+    }
+
+    /// Sets the scales of a net's slots.
+    pub fn scales(&self, slots: &[Slot], scales: &mut [SlotScales]) {
+        let mut stored = self.scales.chunks_exact(4).map(|s| Scale {
+            s: i16::from(s[0].cast_signed()),
+            u: i16::from(s[1].cast_signed()),
+            d: i16::from(s[2].cast_signed()),
+        });
+        for (slot, scales) in slots.iter().zip(scales) {
+            if slot.rows > 0 {
+                scales.w = stored.next().unwrap_or_default();
+            }
+            if slot.bias {
+                scales.b = stored.next().unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// What a file is written from.
+pub struct Contents<'a> {
+    /// Layer list.
+    pub layers: &'a [Layer],
+    /// Input shape.
+    pub input: Shape,
+    /// Seed and step.
+    pub state: State,
+    /// How it was last trained.
+    pub recipe: Option<Recipe>,
+    /// Slots of any plan of these layers.
+    pub slots: &'a [Slot],
+    /// Sizes of that plan.
+    pub sizes: &'a Sizes,
+    /// Scales of the slots.
+    pub scales: &'a [SlotScales],
+    /// All weights and biases.
+    pub mantissas: &'a [i8],
+}
+
+impl Contents<'_> {
+    /// Writes the file into `out`, of [`file_len`] bytes.
+    ///
+    /// # Errors
+    /// A scale outside the eight bits a file keeps, more than 65 535 layers or 4 GiB.
+    pub fn write(&self, out: &mut [u8]) -> Result<(), FileError> {
+        let slots = &self.slots[..self.sizes.slots];
+        let length = u32::try_from(out.len()).map_err(|_| FileError::Value("file length"))?;
+        let layers = u16::try_from(self.layers.len()).map_err(|_| FileError::Value("layer count"))?;
+        out.fill(0);
+        out[..8].copy_from_slice(&MAGIC);
+        out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        out[10..12].copy_from_slice(&NUMERICS.to_le_bytes());
+        out[12..16].copy_from_slice(&length.to_le_bytes());
+        out[16..18].copy_from_slice(&layers.to_le_bytes());
+        out[18] = u8::from(self.recipe.is_some());
+        let words = [self.input.h, self.input.w, self.input.c, self.state.seed, self.state.step];
+        for (out, v) in out[20..40].chunks_exact_mut(4).zip(words) {
+            out.copy_from_slice(&v.to_le_bytes());
+        }
+        if let Some(recipe) = &self.recipe {
+            out[40..HEAD].copy_from_slice(&pack_recipe(recipe));
+        }
+        let mut at = HEAD;
+        for layer in self.layers {
+            out[at..at + RECORD].copy_from_slice(&layer.pack());
+            at += RECORD;
+        }
+        let crc = crc32(&out[..at]);
+        out[at..at + CRC].copy_from_slice(&crc.to_le_bytes());
+        at += CRC;
+        for (slot, scales) in slots.iter().zip(self.scales) {
+            for scale in [scales.w, scales.b].iter().take(tensors(slot)) {
+                for (out, e) in out[at..at + 3].iter_mut().zip([scale.s, scale.u, scale.d]) {
+                    let e = i8::try_from(e).map_err(|_| FileError::Value("scale"))?;
+                    *out = e.cast_unsigned();
+                }
+                at += 4;
+            }
+        }
+        for (out, q) in out[at..].iter_mut().zip(self.mantissas) {
+            *out = q.cast_unsigned();
+        }
+        let end = out.len() - CRC;
+        let crc = crc32(&out[..end]);
+        out[end..].copy_from_slice(&crc.to_le_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc_of_the_standard_check_text() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+}

@@ -1,0 +1,282 @@
+//! AVX2 and AVX-512: hand-written inner products, and the portable source compiled for the wider registers.
+//!
+//! Chosen at run time. Products of mantissas are taken sixteen (AVX2) or thirty-two (AVX-512) at a time as i16 and added in pairs
+//! into i32 lanes, which is exact: one pair is at most 2 · 127². The order of the sums differs from `portable`, their value modulo 2^32 does not.
+#![allow(unsafe_code)]
+
+use core::arch::x86_64::*;
+
+/// Instruction sets told apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machine {
+    Portable,
+    Avx2,
+    Avx512,
+}
+
+fn machine() -> Machine {
+    if std::is_x86_feature_detected!("avx512bw") && std::is_x86_feature_detected!("avx512vl") {
+        Machine::Avx512
+    } else if std::is_x86_feature_detected!("avx2") {
+        Machine::Avx2
+    } else {
+        Machine::Portable
+    }
+}
+
+/// Name of the instruction set in use.
+pub fn name() -> &'static str {
+    match machine() {
+        Machine::Portable => "portable",
+        Machine::Avx2 => "avx2",
+        Machine::Avx512 => "avx512",
+    }
+}
+
+/// Runs `f` compiled for the widest vector unit found.
+#[inline(always)]
+pub fn run<R>(f: impl FnOnce() -> R) -> R {
+    match machine() {
+        // SAFETY: `machine` has just detected the features the function is compiled for.
+        Machine::Avx512 => unsafe { run_avx512(f) },
+        // SAFETY: as above.
+        Machine::Avx2 => unsafe { run_avx2(f) },
+        Machine::Portable => f(),
+    }
+}
+
+#[target_feature(enable = "avx512bw,avx512vl")]
+fn run_avx512<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+#[target_feature(enable = "avx2")]
+fn run_avx2<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// See [`super::matmul`].
+#[inline]
+pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
+    match machine() {
+        // SAFETY: `machine` has just detected the features the function is compiled for.
+        Machine::Avx512 => unsafe { avx512::matmul(x, w, k, acc) },
+        // SAFETY: as above; and a row has the sixteen values one load reads.
+        Machine::Avx2 if k >= 16 => unsafe { avx2::matmul(x, w, k, acc) },
+        _ => super::portable::matmul(x, w, k, acc),
+    }
+}
+
+/// The loop over blocks of 2 × 4 sums, written once; a machine gives `block::<X, W>`: X rows of x against W rows of w.
+macro_rules! blocks {
+    ($features:literal) => {
+        #[target_feature(enable = $features)]
+        pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
+            let outputs = w.len() / k;
+            let samples = (x.len() / k).min(acc.len() / outputs);
+            let mut n = 0;
+            while n + 2 <= samples {
+                row_of_blocks::<2>(&x[n * k..][..2 * k], w, k, &mut acc[n * outputs..][..2 * outputs]);
+                n += 2;
+            }
+            if n < samples {
+                row_of_blocks::<1>(&x[n * k..][..k], w, k, &mut acc[n * outputs..][..outputs]);
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn row_of_blocks<const X: usize>(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
+            let outputs = w.len() / k;
+            let mut o = 0;
+            while o + 4 <= outputs {
+                let sums = block::<X, 4>(x, &w[o * k..][..4 * k], k);
+                for (acc, sums) in acc.chunks_exact_mut(outputs).zip(&sums) {
+                    let sums = four_sums(sums);
+                    for (acc, sum) in acc[o..o + 4].iter_mut().zip(sums) {
+                        *acc = acc.wrapping_add(sum);
+                    }
+                }
+                o += 4;
+            }
+            while o < outputs {
+                let sums = block::<X, 1>(x, &w[o * k..][..k], k);
+                for (acc, sums) in acc.chunks_exact_mut(outputs).zip(sums) {
+                    acc[o] = acc[o].wrapping_add(one_sum(sums[0]));
+                }
+                o += 1;
+            }
+        }
+    };
+}
+
+/// Lanes of four 256-bit registers to four sums.
+#[target_feature(enable = "avx2")]
+fn reduce(v: [__m256i; 4]) -> [i32; 4] {
+    let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    let mut out = [0; 4];
+    // SAFETY: `out` has room for the four lanes; unaligned stores are allowed.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) };
+    out
+}
+
+mod avx2 {
+    use super::*;
+
+    blocks!("avx2");
+
+    /// 0 for the first sixteen bytes, then −1: a window into it masks the places a last, overlapping load read before.
+    static TAIL: [i8; 32] = {
+        let (mut mask, mut i) = ([0; 32], 16);
+        while i < 32 {
+            mask[i] = -1;
+            i += 1;
+        }
+        mask
+    };
+
+    /// Sixteen mantissas at `at`, as i16.
+    #[target_feature(enable = "avx2")]
+    fn load(v: &[i8], at: usize) -> __m256i {
+        let v = &v[at..at + 16];
+        // SAFETY: the slice just taken holds the sixteen bytes that are read; unaligned loads are allowed.
+        _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(v.as_ptr().cast()) })
+    }
+
+    /// Lane sums of X rows of `x` times W rows of `w`; k ≥ 16.
+    #[target_feature(enable = "avx2")]
+    fn block<const X: usize, const W: usize>(x: &[i8], w: &[i8], k: usize) -> [[__m256i; W]; X] {
+        let mut sums = [[_mm256_setzero_si256(); W]; X];
+        let mut i = 0;
+        while i + 16 <= k {
+            step(&mut sums, core::array::from_fn(|n| load(x, n * k + i)), |o| load(w, o * k + i));
+            i += 16;
+        }
+        if i < k {
+            // the last sixteen values once more, those already counted masked out of x
+            let mask = load(&TAIL, k - i);
+            let last = k - 16;
+            let x = core::array::from_fn(|n| _mm256_and_si256(mask, load(x, n * k + last)));
+            step(&mut sums, x, |o| load(w, o * k + last));
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn step<const X: usize, const W: usize>(
+        sums: &mut [[__m256i; W]; X],
+        x: [__m256i; X],
+        w: impl Fn(usize) -> __m256i,
+    ) {
+        for o in 0..W {
+            let w = w(o);
+            for n in 0..X {
+                // SAFETY: inlined into functions compiled for AVX2 only.
+                sums[n][o] = unsafe { _mm256_add_epi32(sums[n][o], _mm256_madd_epi16(x[n], w)) };
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn four_sums(v: &[__m256i; 4]) -> [i32; 4] {
+        reduce(*v)
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn one_sum(v: __m256i) -> i32 {
+        reduce([v; 4])[0]
+    }
+}
+
+mod avx512 {
+    use super::*;
+
+    blocks!("avx512bw,avx512vl");
+
+    /// The mantissas at `at` whose bit in `mask` is set, as i16, 0 for the others.
+    #[target_feature(enable = "avx512bw,avx512vl")]
+    fn load(v: &[i8], at: usize, mask: u32) -> __m512i {
+        let v = &v[at..at + (32 - mask.leading_zeros() as usize)];
+        // SAFETY: masked-out bytes are not accessed, and the slice just taken holds the others.
+        _mm512_cvtepi8_epi16(unsafe { _mm256_maskz_loadu_epi8(mask, v.as_ptr()) })
+    }
+
+    /// Lane sums of X rows of `x` times W rows of `w`.
+    #[target_feature(enable = "avx512bw,avx512vl")]
+    fn block<const X: usize, const W: usize>(x: &[i8], w: &[i8], k: usize) -> [[__m512i; W]; X] {
+        let mut sums = [[_mm512_setzero_si512(); W]; X];
+        let mut i = 0;
+        while i < k {
+            let mask = if k - i >= 32 { u32::MAX } else { (1 << (k - i)) - 1 };
+            let mut xs = [_mm512_setzero_si512(); X];
+            for (n, xs) in xs.iter_mut().enumerate() {
+                *xs = load(x, n * k + i, mask);
+            }
+            for o in 0..W {
+                let w = load(w, o * k + i, mask);
+                for n in 0..X {
+                    sums[n][o] = _mm512_add_epi32(sums[n][o], _mm512_madd_epi16(xs[n], w));
+                }
+            }
+            i += 32;
+        }
+        sums
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl")]
+    fn halve(v: __m512i) -> __m256i {
+        _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1))
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl")]
+    fn four_sums(v: &[__m512i; 4]) -> [i32; 4] {
+        reduce([halve(v[0]), halve(v[1]), halve(v[2]), halve(v[3])])
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl")]
+    fn one_sum(v: __m512i) -> i32 {
+        reduce([halve(v); 4])[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    type Matmul = fn(&[i8], &[i8], usize, &mut [i32]);
+
+    /// Every length around the blocking, every count of rows around the block, with ±127 and a prime period among the values.
+    fn equals_portable(matmul: Matmul, least: usize) {
+        let paint = |n: usize, salt: usize| -> Vec<i8> {
+            (0..n).map(|i| [127, -127, 1, 0, -3, 64, -100][(i * 5 + salt + i / 7) % 7]).collect()
+        };
+        for k in (least..70).chain([127, 128, 129, 255, 400]) {
+            for (samples, outputs) in [(1, 1), (2, 4), (3, 5), (5, 11), (2, 3), (1, 8)] {
+                let (x, w) = (paint(samples * k, 1), paint(outputs * k, 4));
+                let mut want = vec![7; samples * outputs];
+                let mut have = want.clone();
+                crate::kernels::portable::matmul(&x, &w, k, &mut want);
+                matmul(&x, &w, k, &mut have);
+                assert_eq!(have, want, "k {k}, {samples} × {outputs}");
+            }
+        }
+    }
+
+    #[test]
+    fn avx2_equals_portable() {
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature was just detected, and lengths start at sixteen.
+            equals_portable(|x, w, k, acc| unsafe { avx2::matmul(x, w, k, acc) }, 16);
+        }
+    }
+
+    #[test]
+    fn avx512_equals_portable() {
+        if machine() == Machine::Avx512 {
+            // SAFETY: the features were just detected.
+            equals_portable(|x, w, k, acc| unsafe { avx512::matmul(x, w, k, acc) }, 1);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Linear (dense) layer, N11: acc\[o\] = Σ_i w\[o,i\] · x\[i\];  dx\[i\] = Σ_o w\[o,i\] · dy\[o\];  gw\[o,i\] = Σ_n dy\[n,o\] · x\[n,i\].
+//!
+//! x: (samples, n), w: (o, n), acc and dy: (samples, o). A map of height, width and channels counts as flat.
+//! Bounds: n ≤ 132 624 (66 052 with a bias), o ≤ 65 535.
+
+use super::{Backward, Forward, Gradient, Need, RECORD, Role, Sums, field, set_field};
+use crate::kernels::{axpy, matmul};
+use crate::rescale::{BIAS_LIMIT, MAX_SUM, MAX_TERMS};
+use crate::shape::Shape;
+
+/// Fully connected layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linear {
+    /// Number of outputs.
+    pub out_features: u16,
+    /// One bias per output.
+    pub bias: bool,
+}
+
+impl Linear {
+    /// A layer of `out_features` outputs without bias.
+    pub const fn new(out_features: u16) -> Self {
+        Self { out_features, bias: false }
+    }
+
+    /// The same with biases.
+    pub const fn with_bias(self) -> Self {
+        Self { bias: true, ..self }
+    }
+
+    pub(super) const fn pack(self) -> [u8; RECORD] {
+        let mut record = [0; RECORD];
+        record[1] = self.bias as u8;
+        set_field(&mut record, 2, self.out_features);
+        record
+    }
+
+    pub(super) const fn unpack(record: &[u8; RECORD]) -> Self {
+        Self { out_features: field(record, 2), bias: record[1] & 1 == 1 }
+    }
+
+    pub(super) const fn need(self, xs: Shape) -> Result<Need, &'static str> {
+        let Some(row) = xs.checked_len() else { return Err("input is empty or too large") };
+        if self.out_features == 0 {
+            return Err("no output features");
+        }
+        if let Err(why) = check_sum(row, self.bias) {
+            return Err(why);
+        }
+        let rows = self.out_features as u32;
+        Ok(Need {
+            ys: Shape::flat(rows),
+            role: Role::Sums { exponent: 0 },
+            rows,
+            row,
+            fan_out: rows,
+            backward_terms: rows,
+            bias: self.bias,
+            scratch: 0,
+        })
+    }
+}
+
+/// Refuses a forward sum of `terms` products that could overflow i32 (N2).
+pub(super) const fn check_sum(terms: u32, bias: bool) -> Result<(), &'static str> {
+    let most = if bias { (MAX_SUM - BIAS_LIMIT as u32) / (127 * 127) } else { MAX_TERMS };
+    if terms > most { Err("sum of products could overflow 32 bits: fan-in too large") } else { Ok(()) }
+}
+
+impl Sums for Linear {
+    #[inline(always)]
+    fn forward(&self, call: Forward<'_>) {
+        matmul(call.x, call.w, call.xs.len(), call.acc);
+    }
+
+    #[inline(always)]
+    fn backward(&self, call: Backward<'_>) {
+        let n = call.xs.len();
+        for (s, acc) in call.acc.chunks_exact_mut(n).enumerate() {
+            let errors = call.errors.sample(s);
+            for (&d, w) in errors.dy.iter().zip(call.w.chunks_exact(n)) {
+                if d != 0 {
+                    axpy(d, w, acc);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn gradient(&self, call: Gradient<'_>) {
+        let n = call.xs.len();
+        let outputs = call.errors.ps.len();
+        for (o, acc) in call.rows.zip(call.acc.chunks_exact_mut(n)) {
+            for (dy, x) in call.errors.dy.chunks_exact(outputs).zip(call.x.chunks_exact(n)) {
+                if dy[o] != 0 {
+                    axpy(dy[o], x, acc);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Maximum of windows, N13: y\[i,j,c\] = max x\[i·sh + a, j·sw + b, c\]; the error goes to the first maximum in row-major order.
+//!
+//! Works on i32 sums in place or on i8 mantissas. The winner's number within its window is kept in one byte, so a window has
+//! at most 256 places.
+
+use super::{Need, RECORD, Role, field, set_field, windows};
+use crate::shape::Shape;
+
+/// Max pooling without padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool2d {
+    /// Window height and width.
+    pub kernel: (u16, u16),
+    /// Vertical and horizontal stride.
+    pub stride: (u16, u16),
+}
+
+impl MaxPool2d {
+    /// Windows of `kernel`, side by side.
+    pub const fn new(kernel: (u16, u16)) -> Self {
+        Self { kernel, stride: kernel }
+    }
+
+    /// The same with another stride.
+    pub const fn stride(self, stride: (u16, u16)) -> Self {
+        Self { stride, ..self }
+    }
+
+    pub(super) const fn pack(self) -> [u8; RECORD] {
+        let mut record = [0; RECORD];
+        set_field(&mut record, 4, self.kernel.0);
+        set_field(&mut record, 6, self.kernel.1);
+        set_field(&mut record, 8, self.stride.0);
+        set_field(&mut record, 10, self.stride.1);
+        record
+    }
+
+    pub(super) const fn unpack(record: &[u8; RECORD]) -> Self {
+        Self { kernel: (field(record, 4), field(record, 6)), stride: (field(record, 8), field(record, 10)) }
+    }
+
+    pub(super) const fn need(self, xs: Shape) -> Result<Need, &'static str> {
+        if xs.checked_len().is_none() {
+            return Err("input is empty or too large");
+        }
+        if self.kernel.0 as u32 * self.kernel.1 as u32 > 256 {
+            return Err("pooling window of more than 256 places");
+        }
+        match (windows(xs.h, self.kernel.0, self.stride.0, 0), windows(xs.w, self.kernel.1, self.stride.1, 0)) {
+            (Some(h), Some(w)) => Ok(Need::plain(Shape::new(h, w, xs.c), Role::MaxPool(self))),
+            _ => Err("pooling window larger than the input, empty, or stride 0"),
+        }
+    }
+
+    /// Most windows one input place lies in.
+    pub const fn overlap(&self) -> u32 {
+        let (h, w) = (self.kernel.0.div_ceil(self.stride.0), self.kernel.1.div_ceil(self.stride.1));
+        h as u32 * w as u32
+    }
+
+    /// Input place of window (i, j)'s element `index`.
+    #[inline(always)]
+    pub fn place(&self, i: usize, j: usize, index: i8) -> (usize, usize) {
+        let (index, kw) = (usize::from(index.cast_unsigned()), usize::from(self.kernel.1));
+        (i * usize::from(self.stride.0) + index / kw, j * usize::from(self.stride.1) + index % kw)
+    }
+
+    /// Pools one strip of `kernel.0` input rows of `xs.w` columns and `xs.c` channels into one output row and its winners.
+    #[inline(always)]
+    pub fn pool_row<T: Copy + Ord>(&self, xs: Shape, x: &[T], y: &mut [T], index: &mut [i8]) {
+        let (w, c) = (xs.w as usize, xs.c as usize);
+        let (kh, kw) = (usize::from(self.kernel.0), usize::from(self.kernel.1));
+        let places = y.chunks_exact_mut(c).zip(index.chunks_exact_mut(c)).enumerate();
+        for (j, (y, index)) in places {
+            let corner = j * usize::from(self.stride.1) * c;
+            y.copy_from_slice(&x[corner..][..c]);
+            index.fill(0);
+            let mut number = 0u8;
+            for a in 0..kh {
+                for b in 0..kw {
+                    let x = &x[corner + (a * w + b) * c..][..c];
+                    for ((y, index), &x) in y.iter_mut().zip(&mut *index).zip(x) {
+                        if x > *y {
+                            *y = x;
+                            *index = number.cast_signed();
+                        }
+                    }
+                    number = number.wrapping_add(1);
+                }
+            }
+        }
+    }
+}

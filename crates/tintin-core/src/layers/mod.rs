@@ -1,0 +1,275 @@
+//! What a layer is, and the one list of layers.
+//!
+//! A layer answers [`need`](Layer::need) before anything runs: its output shape and role, or why it cannot be. Layers with sums
+//! then compute exact i32 sums; no layer rounds. All slices come from the plan and have the planned lengths.
+
+mod avg_pool2d;
+mod conv2d;
+mod flatten;
+mod global_avg_pool2d;
+mod linear;
+mod max_pool2d;
+mod relu;
+#[cfg(test)]
+mod tests;
+
+use crate::shape::Shape;
+
+pub use avg_pool2d::AvgPool2d;
+pub use conv2d::Conv2d;
+pub use flatten::Flatten;
+pub use global_avg_pool2d::GlobalAvgPool2d;
+pub use linear::Linear;
+pub use max_pool2d::MaxPool2d;
+pub use relu::ReLU;
+
+/// How the net treats a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Yields i32 sums that the net narrows.
+    Sums {
+        /// Power of two the layer itself adds to the scale of its sums (N14).
+        exponent: i16,
+    },
+    /// Keeps what is positive; acts on sums or on mantissas (N13).
+    ReLU,
+    /// Takes the maximum of windows; acts on sums or on mantissas (N13).
+    MaxPool(MaxPool2d),
+    /// Renames the shape; costs nothing.
+    Rename,
+}
+
+/// A layer's answer for one input shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Output shape.
+    pub ys: Shape,
+    /// What the net does with it.
+    pub role: Role,
+    /// Weight rows, one per output unit; 0 without weights.
+    pub rows: u32,
+    /// Weights per row: the fan-in.
+    pub row: u32,
+    /// Products per input element: the fan-out of Xavier's bound (N9).
+    pub fan_out: u32,
+    /// Largest sum of one input element's error, in products of mantissas, rounded up (N2).
+    pub backward_terms: u32,
+    /// One bias per row.
+    pub bias: bool,
+    /// Scratch bytes of the forward pass.
+    pub scratch: u32,
+}
+
+impl Need {
+    /// A layer without weights, bias or scratch.
+    pub const fn plain(ys: Shape, role: Role) -> Self {
+        Self { ys, role, rows: 0, row: 0, fan_out: 0, backward_terms: 0, bias: false, scratch: 0 }
+    }
+}
+
+/// Forward call: `acc` += exact sums of output rows `first..first + rows` of every sample.
+pub struct Forward<'a> {
+    /// Input mantissas, (samples, xs).
+    pub x: &'a [i8],
+    /// Weights, (rows, row).
+    pub w: &'a [i8],
+    /// Sums, (samples, rows, width, channels); hold the bias or 0 before.
+    pub acc: &'a mut [i32],
+    /// Scratch of the planned size.
+    pub scratch: &'a mut [i8],
+    /// Input shape of one sample.
+    pub xs: Shape,
+    /// Output shape of one sample, before pooling.
+    pub ys: Shape,
+    /// First output row.
+    pub first: usize,
+    /// Number of output rows.
+    pub rows: usize,
+}
+
+/// The errors at a layer's sums, pooled or not, for a run of samples.
+#[derive(Clone, Copy)]
+pub struct Errors<'a> {
+    /// Error mantissas, (samples, ps).
+    pub dy: &'a [i8],
+    /// Place of each window's maximum, same length as `dy`; empty without a pool.
+    pub index: &'a [i8],
+    /// The pool taken over from the list, if any.
+    pub pool: Option<MaxPool2d>,
+    /// Shape of one sample of `dy`.
+    pub ps: Shape,
+}
+
+impl<'a> Errors<'a> {
+    /// The errors of one sample.
+    #[inline(always)]
+    pub fn sample(&self, n: usize) -> Self {
+        let range = n * self.ps.len()..(n + 1) * self.ps.len();
+        let index = if self.pool.is_some() { &self.index[range.clone()] } else { self.index };
+        Self { dy: &self.dy[range], index, ..*self }
+    }
+
+    /// Number of samples.
+    #[inline(always)]
+    pub fn samples(&self) -> usize {
+        self.dy.len() / self.ps.len()
+    }
+
+    /// Calls `f(row, column, channel, error)` with the place before pooling of every non-zero error of this one sample whose
+    /// channel is in `channels`.
+    #[inline(always)]
+    pub fn for_each(&self, channels: core::ops::Range<usize>, mut f: impl FnMut(usize, usize, usize, i8)) {
+        let (w, c) = (self.ps.w as usize, self.ps.c as usize);
+        for (place, dy) in self.dy.chunks_exact(c).enumerate() {
+            for (ch, &d) in channels.clone().zip(&dy[channels.clone()]) {
+                if d == 0 {
+                    continue;
+                }
+                let (i, j) = (place / w, place % w);
+                match self.pool {
+                    None => f(i, j, ch, d),
+                    Some(pool) => {
+                        let (i, j) = pool.place(i, j, self.index[place * c + ch]);
+                        f(i, j, ch, d);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Backward call: `acc` (samples, xs) += exact input errors; holds 0 before.
+pub struct Backward<'a> {
+    /// Weights, (rows, row).
+    pub w: &'a [i8],
+    /// Errors at the sums.
+    pub errors: Errors<'a>,
+    /// Input errors, (samples, xs).
+    pub acc: &'a mut [i32],
+    /// Input shape of one sample.
+    pub xs: Shape,
+}
+
+/// Gradient call: `acc` (rows.len(), row) += exact gradient of the weight rows `rows`; holds 0 before.
+pub struct Gradient<'a> {
+    /// Input mantissas, (samples, xs).
+    pub x: &'a [i8],
+    /// Errors at the sums.
+    pub errors: Errors<'a>,
+    /// Gradient rows.
+    pub acc: &'a mut [i32],
+    /// Input shape of one sample.
+    pub xs: Shape,
+    /// Which weight rows.
+    pub rows: core::ops::Range<usize>,
+}
+
+/// The arithmetic of a layer with sums. The other roles need none of it.
+pub trait Sums {
+    /// Exact sums (N11, N14).
+    fn forward(&self, call: Forward<'_>);
+    /// Exact input errors, the adjoint of `forward` (N18).
+    fn backward(&self, call: Backward<'_>);
+    /// Exact weight gradient (N18); nothing for a layer without weights.
+    #[inline(always)]
+    fn gradient(&self, _call: Gradient<'_>) {}
+}
+
+/// Bytes of a layer record in a file.
+pub const RECORD: usize = 16;
+
+/// Little-endian 16 bits at `at`.
+const fn field(record: &[u8; RECORD], at: usize) -> u16 {
+    u16::from_le_bytes([record[at], record[at + 1]])
+}
+
+/// Writes 16 bits at `at`, little-endian.
+const fn set_field(record: &mut [u8; RECORD], at: usize, v: u16) {
+    [record[at], record[at + 1]] = v.to_le_bytes();
+}
+
+/// Output extent of windows of `k` with stride `s` over `n` values with `p` zeros on both sides, if one fits.
+const fn windows(n: u32, k: u16, s: u16, p: u16) -> Option<u32> {
+    let padded = n + 2 * p as u32;
+    if k == 0 || s == 0 || padded < k as u32 { None } else { Some((padded - k as u32) / s as u32 + 1) }
+}
+
+/// One enum of all layers from one line per layer: file code, type, whether it has sums.
+macro_rules! layers {
+    ($($code:literal $layer:ident $sums:ident,)*) => {
+        /// Any layer of the closed list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Layer {
+            $(#[doc = concat!("See [`", stringify!($layer), "`].")] $layer($layer),)*
+        }
+
+        impl Layer {
+            /// Shape and role for input shape `xs`, or why the layer cannot take it.
+            pub const fn need(self, xs: Shape) -> Result<Need, &'static str> {
+                match self { $(Layer::$layer(layer) => layer.need(xs),)* }
+            }
+
+            /// The layer's name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Layer::$layer(_) => stringify!($layer),)* }
+            }
+
+            /// The layer's file record.
+            pub const fn pack(self) -> [u8; RECORD] {
+                match self { $(Layer::$layer(layer) => {
+                    let mut record = layer.pack();
+                    record[0] = $code;
+                    record
+                })* }
+            }
+
+            /// The layer of a file record, `None` for an unknown code or a record with stray bits.
+            pub const fn unpack(record: [u8; RECORD]) -> Option<Self> {
+                let layer = match record[0] {
+                    $($code => Layer::$layer($layer::unpack(&record)),)*
+                    _ => return None,
+                };
+                let again = layer.pack();
+                let mut i = 0;
+                while i < RECORD {
+                    if again[i] != record[i] {
+                        return None;
+                    }
+                    i += 1;
+                }
+                Some(layer)
+            }
+
+            /// See [`Sums::forward`].
+            pub fn forward(&self, call: Forward<'_>) {
+                match self { $(Layer::$layer(layer) => layers!(@$sums layer.forward(call)),)* }
+            }
+
+            /// See [`Sums::backward`].
+            pub fn backward(&self, call: Backward<'_>) {
+                match self { $(Layer::$layer(layer) => layers!(@$sums layer.backward(call)),)* }
+            }
+
+            /// See [`Sums::gradient`].
+            pub fn gradient(&self, call: Gradient<'_>) {
+                match self { $(Layer::$layer(layer) => layers!(@$sums layer.gradient(call)),)* }
+            }
+        }
+    };
+    (@sums $layer:ident.$method:ident($call:ident)) => {
+        crate::kernels::run(#[inline(always)] || $layer.$method($call))
+    };
+    (@mantissas $layer:ident.$method:ident($call:ident)) => {
+        { let _ = ($layer, $call); }
+    };
+}
+
+layers! {
+    1 Linear sums,
+    2 Conv2d sums,
+    3 ReLU mantissas,
+    4 MaxPool2d mantissas,
+    5 AvgPool2d sums,
+    6 GlobalAvgPool2d sums,
+    7 Flatten mantissas,
+}

@@ -1,0 +1,586 @@
+//! The net: the only loops over layers. Borrows memory from whoever owns it and computes; see `docs/engine.md` for the picture.
+//!
+//! Once a plan exists nothing here fails, allocates, or knows which machine it is on. Slices of a wrong length are the
+//! caller's bug and panic; owners (`Arena`, `heap::Model`) hand out the planned ones.
+
+use crate::digest::Digest;
+use crate::error::FileError;
+use crate::file::{Header, Weights};
+use crate::kernels;
+use crate::layers::{Backward, Errors, Forward, Gradient, Role};
+use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
+use crate::optim::{ADJUST_EVERY, Alignment, NitiShift, Recipe, Rule, adjust, niti_row, tintin_row};
+use crate::plan::{Sizes, Slot, SlotScales};
+use crate::rescale::{BIAS_LIMIT, align, clip, factor, narrow, peak};
+use crate::rng::{Draws, INITIAL};
+use crate::tensor::{Scale, Tensor};
+
+/// What a net keeps besides weights and scales.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Seed of all draws.
+    pub seed: u32,
+    /// Training steps so far.
+    pub step: u32,
+}
+
+/// The memory a net works in, lent by its owner. Lengths as in [`Sizes`].
+pub struct Memory<'m> {
+    /// Weights of the frozen prefix; may lie in flash.
+    pub frozen: &'m [i8],
+    /// The other weights.
+    pub weights: &'m mut [i8],
+    /// Activations, indices, errors, scratch: [`Sizes::bytes`] of them.
+    pub bytes: &'m mut [i8],
+    /// Sums.
+    pub words: &'m mut [i32],
+    /// Scales of every slot.
+    pub scales: &'m mut [SlotScales],
+    /// Seed and step.
+    pub state: &'m mut State,
+}
+
+/// A planned net in borrowed memory.
+pub struct Net<'m> {
+    slots: &'m [Slot],
+    first: usize,
+    gradient_rows: usize,
+    frozen: &'m [i8],
+    weights: &'m mut [i8],
+    activations: &'m mut [i8],
+    indices: &'m mut [i8],
+    deltas: [&'m mut [i8]; 2],
+    scratch: &'m mut [i8],
+    words: &'m mut [i32],
+    scales: &'m mut [SlotScales],
+    state: &'m mut State,
+}
+
+impl<'m> Net<'m> {
+    /// A net over the slots and sizes of one plan.
+    pub fn new(slots: &'m [Slot], sizes: &Sizes, memory: Memory<'m>) -> Self {
+        let Memory { frozen, weights, bytes, words, scales, state } = memory;
+        let (activations, rest) = bytes.split_at_mut(sizes.activations);
+        let (indices, rest) = rest.split_at_mut(sizes.indices);
+        let (even, rest) = rest.split_at_mut(sizes.deltas[0]);
+        let (odd, rest) = rest.split_at_mut(sizes.deltas[1]);
+        let scratch = &mut rest[..sizes.scratch];
+        Self {
+            slots: &slots[..sizes.slots],
+            first: sizes.first,
+            gradient_rows: sizes.gradient_rows,
+            frozen: &frozen[..sizes.frozen],
+            weights: &mut weights[..sizes.trained_weights()],
+            activations,
+            indices,
+            deltas: [even, odd],
+            scratch,
+            words: &mut words[..sizes.words],
+            scales: &mut scales[..sizes.slots],
+            state,
+        }
+    }
+
+    /// Number of values of one input sample.
+    pub fn input_len(&self) -> usize {
+        self.slots[0].xs.len()
+    }
+
+    /// Number of outputs.
+    pub fn output_len(&self) -> usize {
+        self.slots[self.slots.len() - 1].ys.len()
+    }
+
+    /// Seed and step.
+    pub fn state(&self) -> State {
+        *self.state
+    }
+
+    /// Draws initial weights (N9) and zeroes the biases of every slot that is not frozen; step 0.
+    pub fn initialise(&mut self, seed: u32) {
+        *self.state = State { seed, step: 0 };
+        for (slot, scales) in self.slots.iter().zip(&mut *self.scales) {
+            if slot.rows == 0 || slot.w < self.frozen.len() {
+                continue;
+            }
+            let (row, start) = (slot.row as usize, slot.w - self.frozen.len());
+            let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
+            let (weights, bias) = w.split_at_mut(slot.weights());
+            let top;
+            (top, scales.w) = initial_range(slot.row + slot.fan_out);
+            for (o, w) in (0..).zip(weights.chunks_exact_mut(row)) {
+                let mut draws = Draws::new(seed, INITIAL, slot.index, o);
+                for w in w {
+                    *w = clip(draws.below(2 * top + 1).cast_signed() - top.cast_signed());
+                }
+            }
+            bias.fill(0);
+            scales.b = Scale::pow2(-7);
+        }
+    }
+
+    /// Outputs of one sample `x` of scale 2^`exponent`; narrowed by its own peaks (N5).
+    pub fn predict(&mut self, x: &[i8], exponent: i16) -> Tensor<'_> {
+        self.forward(x, exponent);
+        let last = self.slots.len() - 1;
+        let (slot, scale) = (&self.slots[last], self.scales[last].y);
+        Tensor { mantissas: &self.activations[slot.y..][..slot.ys.len()], scale }
+    }
+
+    /// Class of one sample: the first largest output.
+    pub fn classify(&mut self, x: &[i8], exponent: i16) -> usize {
+        argmax(self.predict(x, exponent).mantissas)
+    }
+
+    /// Loss of one sample without learning from it.
+    pub fn evaluate(&mut self, x: &[i8], exponent: i16, target: Target<'_>, loss: Loss) -> Score {
+        self.forward(x, exponent);
+        self.measure(target, loss, 1)
+    }
+
+    /// One training step on the samples `x` of scale 2^`exponent`, at most the planned batch (N25).
+    pub fn train_step(&mut self, x: &[i8], exponent: i16, target: Target<'_>, recipe: &Recipe) -> Score {
+        let samples = self.forward(x, exponent);
+        let score = self.measure(target, recipe.loss, samples);
+        let scale = match recipe.loss {
+            Loss::NitiCrossEntropy => Scale::pow2(-7),
+            Loss::CrossEntropy | Loss::SquaredError => Scale::pow2(-15),
+        };
+        let n = samples * self.output_len();
+        if let Some(slot) = self.slots.last()
+            && slot.relu
+        {
+            mask(&mut self.words[..n], &self.activations[slot.y..][..n]);
+        }
+        let scale = narrow(&self.words[..n], scale, &mut self.deltas[0][..n]);
+        if self.deltas[0][..n].iter().any(|&d| d != 0) {
+            self.backward(samples, scale, Scale::pow2(exponent), recipe);
+        }
+        if matches!(recipe.rule, Rule::TinTin { .. }) && self.state.step.wrapping_add(1) % ADJUST_EVERY == 0 {
+            self.adjust();
+        }
+        self.state.step = self.state.step.wrapping_add(1);
+        score
+    }
+
+    /// Takes weights, scales, seed and step from a `.tin` file of the same layers; a frozen prefix stays where it is.
+    ///
+    /// # Errors
+    /// A file that is altered or of other layers; then nothing is changed.
+    pub fn load(&mut self, file: &[u8]) -> Result<(), FileError> {
+        let header = Header::read(file)?;
+        let sizes =
+            Sizes { slots: self.slots.len(), weights: self.frozen.len() + self.weights.len(), ..Sizes::default() };
+        let weights = Weights::read(file, self.slots, &sizes)?;
+        for slot in self.slots {
+            if crate::file::layer(file, slot.index as usize)? != slot.layer {
+                return Err(FileError::Value("layer list"));
+            }
+        }
+        self.weights.copy_from_slice(&weights.mantissas[self.frozen.len()..]);
+        weights.scales(self.slots, self.scales);
+        *self.state = header.state;
+        Ok(())
+    }
+
+    /// FNV-1a over all weights and scales (N24).
+    pub fn digest(&self) -> u64 {
+        let mut digest = Digest::new();
+        for (slot, scales) in self.slots.iter().zip(&*self.scales) {
+            if slot.rows > 0 {
+                let w = part(self.frozen, self.weights, slot);
+                let (weights, bias) = w.split_at(slot.weights());
+                digest.tensor(scales.w, weights);
+                if slot.bias {
+                    digest.tensor(scales.b, bias);
+                }
+            }
+        }
+        digest.value()
+    }
+
+    /// Runs every slot and returns the number of samples.
+    fn forward(&mut self, x: &[i8], exponent: i16) -> usize {
+        let samples = x.len() / self.input_len();
+        self.activations[self.slots[0].x..][..x.len()].copy_from_slice(x);
+        let mut scale = Scale::pow2(exponent);
+        for i in 0..self.slots.len() {
+            let slot = &self.slots[i];
+            let (x, y) = two(
+                self.activations,
+                slot.x..slot.x + samples * slot.xs.len(),
+                slot.y..slot.y + samples * slot.ys.len(),
+            );
+            match slot.role {
+                Role::Sums { exponent } => {
+                    let acc_scale = scale.times(self.scales[i].w).shifted(exponent);
+                    let w = part(self.frozen, self.weights, slot);
+                    let (acc, strip) = self.words.split_at_mut(samples * slot.ps.len());
+                    let call = SumsCall { slot, x, w, acc_scale, bias_scale: self.scales[i].b, scratch: self.scratch };
+                    match slot.pool {
+                        None => call.whole(acc),
+                        Some(_) => call.pooled(acc, strip, self.indices),
+                    }
+                    if slot.relu {
+                        kernels::run(
+                            #[inline(always)]
+                            || acc.iter_mut().for_each(|v| *v = (*v).max(0)),
+                        );
+                    }
+                    scale = narrow(acc, acc_scale, y);
+                }
+                Role::MaxPool(pool) => {
+                    let pooled = slot.ps.w as usize * slot.ps.c as usize;
+                    for (o, y) in y.chunks_exact_mut(pooled).enumerate() {
+                        let (s, i) = (o / slot.ps.h as usize, o % slot.ps.h as usize);
+                        let top = i * pool.stride.0 as usize * slot.xs.w as usize * slot.xs.c as usize;
+                        let at = if slot.taped { slot.indices + o * pooled } else { 0 };
+                        let x = &x[s * slot.xs.len() + top..];
+                        pool.pool_row(slot.xs, x, y, &mut self.indices[at..][..pooled]);
+                    }
+                }
+                Role::ReLU => {
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        *y = x.max(0);
+                    }
+                }
+                Role::Rename => {}
+            }
+            self.scales[i].y = scale;
+        }
+        samples
+    }
+
+    /// Leaves the output errors in the words and returns the value of the loss.
+    fn measure(&mut self, target: Target<'_>, loss: Loss, samples: usize) -> Score {
+        let last = self.slots.len() - 1;
+        let (slot, scale) = (&self.slots[last], self.scales[last].y);
+        let n = slot.ys.len();
+        let z = &self.activations[slot.y..][..samples * n];
+        let mut score = Score::default();
+        let calls = z.chunks_exact(n).zip(self.words.chunks_exact_mut(n)).enumerate();
+        for (s, (z, errors)) in calls {
+            score = score.plus(match target {
+                Target::Labels(labels) => {
+                    let one = cross_entropy(z, scale, labels[s], errors);
+                    if loss == Loss::NitiCrossEntropy {
+                        let place = u32::try_from(s).unwrap_or(u32::MAX);
+                        let draws = niti_draws(self.state.seed, self.state.step, place);
+                        niti_error(z, scale, labels[s], draws, errors);
+                    }
+                    one
+                }
+                Target::Values(values, exponent) => squared_error(z, scale, &values[s * n..][..n], exponent, errors),
+            });
+        }
+        score
+    }
+
+    /// Errors and updates from the last slot to the first trained one (N18).
+    fn backward(&mut self, samples: usize, mut scale: Scale, input: Scale, recipe: &Recipe) {
+        let mut turn = 0;
+        for i in (self.first..self.slots.len()).rev() {
+            let slot = &self.slots[i];
+            let [even, odd] = &mut self.deltas;
+            let (dy, dx) = if turn == 0 { (even, odd) } else { (odd, even) };
+            let dy = &dy[..samples * slot.ys.len()];
+            let x = &self.activations[slot.x..][..samples * slot.xs.len()];
+            let pool = match slot.role {
+                Role::MaxPool(pool) => Some(pool),
+                _ => slot.pool,
+            };
+            let index = if pool.is_some() { &self.indices[slot.indices..][..dy.len()] } else { &[][..] };
+            let errors = Errors { dy, index, pool, ps: slot.ps };
+            let dy_scale = scale;
+            if i > self.first {
+                let dx = &mut dx[..x.len()];
+                if slot.role == Role::ReLU {
+                    dx.copy_from_slice(dy);
+                } else {
+                    let acc = &mut self.words[..x.len()];
+                    acc.fill(0);
+                    if let Role::Sums { exponent } = slot.role {
+                        let w = part(self.frozen, self.weights, slot);
+                        let w = &w[..slot.weights()];
+                        slot.layer.backward(Backward { w, errors, acc, xs: slot.xs });
+                        scale = scale.times(self.scales[i].w).shifted(exponent);
+                    } else {
+                        scatter(errors, slot.xs, acc);
+                    }
+                    if slot.masked {
+                        mask(acc, x);
+                    }
+                    scale = narrow(acc, scale, dx);
+                }
+            }
+            if slot.trained {
+                let start = slot.w - self.frozen.len();
+                let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
+                let x_scale = if i == 0 { input } else { self.scales[i - 1].y };
+                Update {
+                    slot,
+                    x,
+                    errors,
+                    words: self.words,
+                    scales: &self.scales[i],
+                    gradient: dy_scale.times(x_scale),
+                    error: dy_scale,
+                    samples,
+                    gradient_rows: self.gradient_rows,
+                    state: *self.state,
+                    recipe,
+                }
+                .apply(w);
+            }
+            turn ^= 1;
+        }
+    }
+
+    /// Looks at the range of every trained tensor (N20).
+    fn adjust(&mut self) {
+        for (slot, scales) in self.slots.iter().zip(&mut *self.scales).skip(self.first) {
+            if slot.trained {
+                let start = slot.w - self.frozen.len();
+                let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
+                let (weights, bias) = w.split_at_mut(slot.weights());
+                adjust(weights, &mut scales.w);
+                if slot.bias {
+                    adjust(bias, &mut scales.b);
+                }
+            }
+        }
+    }
+}
+
+/// Bound t and scale of initial weights (N9) for `fans` = fan_in + fan_out.
+fn initial_range(fans: u32) -> (u32, Scale) {
+    let a = ((6u64 << 46) / u64::from(fans)).isqrt();
+    let k = (64 - a.leading_zeros()).saturating_sub(7);
+    let mut t = u32::try_from(a >> k).unwrap_or(127);
+    let mut scale = Scale { s: k as i16 - 23, u: 0, d: 0 };
+    while t <= 101 {
+        t = (5 * t + 2) >> 2;
+        scale.u += 1;
+    }
+    (t, scale)
+}
+
+/// Weights and bias of a slot, wherever they lie.
+fn part<'a>(frozen: &'a [i8], weights: &'a [i8], slot: &Slot) -> &'a [i8] {
+    let len = slot.weights() + slot.biases();
+    match slot.w.checked_sub(frozen.len()) {
+        Some(start) => &weights[start..][..len],
+        None => &frozen[slot.w..][..len],
+    }
+}
+
+/// Two disjoint parts of one array, the second to be written.
+fn two<T>(all: &mut [T], x: core::ops::Range<usize>, y: core::ops::Range<usize>) -> (&[T], &mut [T]) {
+    if x.end <= y.start {
+        let (left, right) = all.split_at_mut(y.start);
+        (&left[x], &mut right[..y.end - y.start])
+    } else {
+        let (left, right) = all.split_at_mut(x.start);
+        (&right[..x.end - x.start], &mut left[y])
+    }
+}
+
+/// acc = 0 where x ≤ 0 (N18).
+fn mask(acc: &mut [i32], x: &[i8]) {
+    kernels::run(
+        #[inline(always)]
+        || {
+            for (v, &x) in acc.iter_mut().zip(x) {
+                *v = if x > 0 { *v } else { 0 };
+            }
+        },
+    );
+}
+
+/// Errors of a MaxPool2d on mantissas to the first maxima (N18).
+fn scatter(errors: Errors<'_>, xs: crate::shape::Shape, acc: &mut [i32]) {
+    let (w, c) = (xs.w as usize, xs.c as usize);
+    for (s, acc) in acc.chunks_exact_mut(xs.len()).enumerate() {
+        errors.sample(s).for_each(0..c, |i, j, ch, d| acc[(i * w + j) * c + ch] += i32::from(d));
+    }
+}
+
+/// The forward pass of one slot with sums.
+struct SumsCall<'a> {
+    slot: &'a Slot,
+    x: &'a [i8],
+    w: &'a [i8],
+    acc_scale: Scale,
+    bias_scale: Scale,
+    scratch: &'a mut [i8],
+}
+
+impl SumsCall<'_> {
+    /// Sums of all samples at once.
+    fn whole(self, acc: &mut [i32]) {
+        self.fill(acc);
+        self.slot.layer.forward(Forward {
+            x: self.x,
+            w: &self.w[..self.slot.weights()],
+            acc,
+            scratch: self.scratch,
+            xs: self.slot.xs,
+            ys: self.slot.ss,
+            first: 0,
+            rows: self.slot.ss.h as usize,
+        });
+    }
+
+    /// Sums of one pooled row at a time: only the maxima are kept (N13).
+    fn pooled(self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
+        let Some(pool) = self.slot.pool else { return };
+        let slot = self.slot;
+        let strip = &mut strip[..slot.strip()];
+        let pooled = slot.ps.w as usize * slot.ps.c as usize;
+        for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
+            for (i, acc) in acc.chunks_exact_mut(pooled).enumerate() {
+                self.fill(strip);
+                slot.layer.forward(Forward {
+                    x: &self.x[s * slot.xs.len()..][..slot.xs.len()],
+                    w: &self.w[..slot.weights()],
+                    acc: strip,
+                    scratch: self.scratch,
+                    xs: slot.xs,
+                    ys: slot.ss,
+                    first: i * pool.stride.0 as usize,
+                    rows: pool.kernel.0 as usize,
+                });
+                let at = if slot.taped { slot.indices + s * slot.ps.len() + i * pooled } else { 0 };
+                let index = &mut indices[at..][..pooled];
+                kernels::run(
+                    #[inline(always)]
+                    || pool.pool_row(slot.ss, strip, acc, index),
+                );
+            }
+        }
+    }
+
+    /// Where sums start: the aligned bias, or 0 (N12).
+    fn fill(&self, acc: &mut [i32]) {
+        if !self.slot.bias {
+            acc.fill(0);
+            return;
+        }
+        let (acc_scale, b) = (self.acc_scale, self.bias_scale);
+        let f = factor(i32::from(b.u - acc_scale.u), i32::from(b.d - acc_scale.d), 1);
+        let shift = i32::from(acc_scale.s) - i32::from(b.s) - f.e;
+        let channels = self.slot.rows as usize;
+        let (start, rest) = acc.split_at_mut(channels);
+        for (v, &b) in start.iter_mut().zip(&self.w[self.slot.weights()..]) {
+            *v = align(i32::from(b) * f.m, shift, BIAS_LIMIT);
+        }
+        for rest in rest.chunks_exact_mut(channels) {
+            rest.copy_from_slice(start);
+        }
+    }
+}
+
+/// The update of one slot.
+struct Update<'a> {
+    slot: &'a Slot,
+    x: &'a [i8],
+    errors: Errors<'a>,
+    words: &'a mut [i32],
+    scales: &'a SlotScales,
+    /// Scale of the weight gradient.
+    gradient: Scale,
+    /// Scale of the error, which is that of the bias gradient.
+    error: Scale,
+    samples: usize,
+    gradient_rows: usize,
+    state: State,
+    recipe: &'a Recipe,
+}
+
+impl Update<'_> {
+    fn apply(mut self, w: &mut [i8]) {
+        let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
+        let (weights, bias) = w.split_at_mut(self.slot.weights());
+        let block = if self.gradient_rows == 0 { rows } else { self.gradient_rows.min(rows) };
+        let step = self.state.step;
+        match self.recipe.rule {
+            Rule::TinTin { margin } => {
+                let a = self.alignment(self.gradient, self.scales.w, margin);
+                for o in (0..rows).step_by(block) {
+                    let count = block.min(rows - o);
+                    self.rows(o..o + count);
+                    let w = weights[o * row..].chunks_exact_mut(row);
+                    for (i, (w, g)) in w.zip(self.words.chunks_exact(row)).take(count).enumerate() {
+                        tintin_row(w, g, a, self.recipe.rounding, self.draws(o + i));
+                    }
+                }
+                if !bias.is_empty() {
+                    self.bias_row();
+                    let a = self.alignment(self.error, self.scales.b, margin);
+                    let g = &self.words[..rows];
+                    tintin_row(bias, g, a, self.recipe.rounding, self.draws(rows));
+                }
+            }
+            Rule::Niti => {
+                let mu = self.recipe.mu(step);
+                let mut top = 0;
+                for o in (0..rows).step_by(block) {
+                    let count = block.min(rows - o);
+                    self.rows(o..o + count);
+                    top = peak(&self.words[..count * row]).max(top);
+                }
+                if let Some(n) = NitiShift::new(top, mu) {
+                    for o in (0..rows).step_by(block) {
+                        let count = block.min(rows - o);
+                        if block < rows {
+                            self.rows(o..o + count);
+                        }
+                        let w = weights[o * row..].chunks_exact_mut(row);
+                        let pairs = w.zip(self.words.chunks_exact(row)).take(count);
+                        for (i, (w, g)) in pairs.enumerate() {
+                            niti_row(w, g, n, self.recipe.rounding, self.draws(o + i));
+                        }
+                    }
+                }
+                if !bias.is_empty() {
+                    self.bias_row();
+                    let g = &self.words[..rows];
+                    if let Some(n) = NitiShift::new(peak(g), mu) {
+                        niti_row(bias, g, n, self.recipe.rounding, self.draws(rows));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Exact gradient of some weight rows, into the words.
+    fn rows(&mut self, rows: core::ops::Range<usize>) {
+        let acc = &mut self.words[..rows.len() * self.slot.row as usize];
+        acc.fill(0);
+        let (x, errors, xs) = (self.x, self.errors, self.slot.xs);
+        self.slot.layer.gradient(Gradient { x, errors, acc, xs, rows });
+    }
+
+    /// Exact gradient of the bias, into the words.
+    fn bias_row(&mut self) {
+        let channels = self.slot.rows as usize;
+        let acc = &mut self.words[..channels];
+        acc.fill(0);
+        for dy in self.errors.dy.chunks_exact(channels) {
+            for (acc, &d) in acc.iter_mut().zip(dy) {
+                *acc += i32::from(d);
+            }
+        }
+    }
+
+    fn alignment(&self, gradient: Scale, weights: Scale, margin: u8) -> Alignment {
+        let batch = u32::try_from(self.samples).unwrap_or(u32::MAX);
+        let shift = self.recipe.learning_shift(self.state.step);
+        Alignment::new(gradient, weights, batch, shift, margin)
+    }
+
+    fn draws(&self, row: usize) -> Draws {
+        let row = u32::try_from(row).unwrap_or(u32::MAX);
+        Draws::new(self.state.seed, self.state.step, self.slot.index, row)
+    }
+}

@@ -1,0 +1,263 @@
+//! Update rules, row by row: what turns an exact gradient row into new weights (N19 to N22).
+
+use crate::kernels;
+use crate::loss::Loss;
+use crate::rescale::{Factor, Rounding, bits, clip, downscale, factor, nearest, peak, pseudo, stochastic, upscale};
+use crate::rng::Draws;
+use crate::tensor::Scale;
+
+/// Steps between two looks at a weight tensor's range (N20).
+pub const ADJUST_EVERY: u32 = 64;
+/// Most milestones of a schedule.
+pub const MILESTONES: usize = 4;
+
+/// How weights follow their gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Tin-Tin: the gradient aligned to the weights' scale, a step at most 2^−margin of the weight range (N19, N20).
+    TinTin {
+        /// Bits a step stays below the weights, 0..6.
+        margin: u8,
+    },
+    /// NITI: the gradient tensor shifted to a width of mu bits (N21).
+    Niti,
+}
+
+/// A whole number that changes at milestones (N22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Learning shift (TinTin: the rate is 2^−shift) or mu (NITI) at step 0.
+    pub start: i8,
+    /// Added at every milestone.
+    pub change: i8,
+    /// Steps at which it changes; `u32::MAX` for none.
+    pub milestones: [u32; MILESTONES],
+}
+
+impl Schedule {
+    /// The same value at every step.
+    pub const fn constant(start: i8) -> Self {
+        Self { start, change: 0, milestones: [u32::MAX; MILESTONES] }
+    }
+
+    /// Value at `step`, before clamping.
+    pub const fn at(&self, step: u32) -> i32 {
+        let (mut value, mut i) = (self.start as i32, 0);
+        while i < MILESTONES {
+            if self.milestones[i] != u32::MAX && self.milestones[i] <= step {
+                value += self.change as i32;
+            }
+            i += 1;
+        }
+        value
+    }
+}
+
+/// Everything that decides what is learned from given samples: it travels with the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// Update rule.
+    pub rule: Rule,
+    /// Rounding of the update.
+    pub rounding: Rounding,
+    /// Loss.
+    pub loss: Loss,
+    /// Learning shift or mu over the steps.
+    pub schedule: Schedule,
+}
+
+impl Recipe {
+    /// Tin-Tin with its defaults: margin 2, stochastic rounding, cross-entropy, rate 2^−`learning_shift`.
+    pub const fn tintin(learning_shift: i8) -> Self {
+        Self {
+            rule: Rule::TinTin { margin: 2 },
+            rounding: Rounding::Stochastic,
+            loss: Loss::CrossEntropy,
+            schedule: Schedule::constant(learning_shift),
+        }
+    }
+
+    /// NITI with its defaults: pseudo-stochastic rounding, its own cross-entropy, gradients of `mu` bits.
+    pub const fn niti(mu: i8) -> Self {
+        Self {
+            rule: Rule::Niti,
+            rounding: Rounding::Pseudo,
+            loss: Loss::NitiCrossEntropy,
+            schedule: Schedule::constant(mu),
+        }
+    }
+
+    /// Learning shift 0..24 at `step` (N22).
+    pub(crate) fn learning_shift(&self, step: u32) -> i32 {
+        self.schedule.at(step).clamp(0, 24)
+    }
+
+    /// mu −5..7 at `step` (N22).
+    pub(crate) fn mu(&self, step: u32) -> i32 {
+        self.schedule.at(step).clamp(-5, 7)
+    }
+}
+
+/// The alignment of one tensor's gradient with its weights: fixed for a step (N19).
+#[derive(Clone, Copy, Debug)]
+pub struct Alignment {
+    factor: Factor,
+    shift: i32,
+    margin: u32,
+}
+
+impl Alignment {
+    /// For a gradient of scale `gradient` and weights of scale `weights`, over `batch` samples.
+    pub const fn new(gradient: Scale, weights: Scale, batch: u32, learning_shift: i32, margin: u8) -> Self {
+        let factor = factor(gradient.u as i32 - weights.u as i32, gradient.d as i32 - weights.d as i32, batch);
+        let shift = weights.s as i32 - gradient.s as i32 - factor.e + learning_shift;
+        Self { factor, shift, margin: margin as u32 }
+    }
+}
+
+/// One row by the TinTin rule (N19): `w` −= the aligned, capped, rounded gradient `g`. Equal lengths.
+pub fn tintin_row(w: &mut [i8], g: &[i32], a: Alignment, rounding: Rounding, draws: Draws) {
+    let top = peak(g);
+    let before = (bits(top).cast_signed() - 22).max(a.shift - 30).max(0);
+    if top == 0 || before > 23 {
+        return;
+    }
+    let before = before.cast_unsigned();
+    let top = nearest(top.cast_signed(), before);
+    if top == 0 {
+        return;
+    }
+    let cap = bits((top * a.factor.m).unsigned_abs()) + a.margin - 7;
+    let shift = (a.shift - before.cast_signed()).max(cap.cast_signed()).cast_unsigned();
+    descend(w, g, Step { before, m: a.factor.m, shift, rounding, draws });
+}
+
+/// The two shifts of NITI for a tensor whose largest gradient magnitude is `top` (N21).
+#[derive(Clone, Copy, Debug)]
+pub struct NitiShift {
+    before: u32,
+    shift: u32,
+}
+
+impl NitiShift {
+    /// `None` when there is nothing to do.
+    pub const fn new(top: u32, mu: i32) -> Option<Self> {
+        if top == 0 {
+            return None;
+        }
+        let before = bits(top).saturating_sub(24);
+        let top = nearest(top.cast_signed(), before);
+        let shift = bits(top.unsigned_abs()).cast_signed() - mu;
+        Some(Self { before, shift: if shift > 0 { shift.cast_unsigned() } else { 0 } })
+    }
+}
+
+/// One row by the NITI rule (N21).
+pub fn niti_row(w: &mut [i8], g: &[i32], n: NitiShift, rounding: Rounding, draws: Draws) {
+    descend(w, g, Step { before: n.before, m: 1, shift: n.shift, rounding, draws });
+}
+
+/// w −= round(round(g, before) · m, shift).
+#[derive(Clone, Copy)]
+struct Step {
+    before: u32,
+    m: i32,
+    shift: u32,
+    rounding: Rounding,
+    draws: Draws,
+}
+
+fn descend(w: &mut [i8], g: &[i32], step: Step) {
+    let Step { before, m, shift, rounding, draws } = step;
+    let half = (1i32 << before) >> 1;
+    kernels::run(
+        #[inline(always)]
+        || match rounding {
+            _ if shift == 0 => each(w, g, draws, |g, _| (g.wrapping_add(half) >> before) * m),
+            Rounding::Nearest => each(w, g, draws, |g, _| nearest((g.wrapping_add(half) >> before) * m, shift)),
+            Rounding::Pseudo => each(w, g, draws, |g, _| pseudo((g.wrapping_add(half) >> before) * m, shift)),
+            Rounding::Stochastic => {
+                each(w, g, draws, |g, u| stochastic((g.wrapping_add(half) >> before) * m, shift, u))
+            }
+        },
+    );
+}
+
+/// Walks a row with its draws: on hosts sixteen at a time, on a microcontroller one by one.
+#[inline(always)]
+fn each(w: &mut [i8], g: &[i32], mut draws: Draws, delta: impl Fn(i32, u32) -> i32) {
+    if cfg!(feature = "std") {
+        let mut lanes = draws.lanes::<16>();
+        let mut blocks = w.chunks_exact_mut(16);
+        let mut gradients = g.chunks_exact(16);
+        for (w, g) in (&mut blocks).zip(&mut gradients) {
+            for i in 0..16 {
+                w[i] = clip(i32::from(w[i]) - delta(g[i], lanes.lane[i]));
+            }
+            lanes.advance();
+        }
+        let rest = blocks.into_remainder().iter_mut().zip(gradients.remainder());
+        for ((w, &g), &u) in rest.zip(&lanes.lane) {
+            *w = clip(i32::from(*w) - delta(g, u));
+        }
+    } else {
+        for (w, &g) in w.iter_mut().zip(g) {
+            *w = clip(i32::from(*w) - delta(g, draws.draw()));
+        }
+    }
+}
+
+/// Weight scale adjustment of one tensor (N20).
+pub fn adjust(w: &mut [i8], scale: &mut Scale) {
+    let (mut rail, mut top) = (0usize, 0u8);
+    for q in &*w {
+        rail += usize::from(q.unsigned_abs() == 127);
+        top = top.max(q.unsigned_abs());
+    }
+    if rail * 64 > w.len() && scale.d < 120 {
+        downscale(w);
+        scale.d += 1;
+    } else if (4..64).contains(&top) && scale.u < 120 {
+        upscale(w);
+        scale.u += 1;
+    }
+    if scale.u >= 9 && scale.d >= 7 {
+        scale.u -= 9;
+        scale.d -= 7;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_capped_by_the_margin() {
+        let mut w = [0i8; 3];
+        let a = Alignment::new(Scale::pow2(0), Scale::pow2(-20), 1, 0, 2);
+        tintin_row(&mut w, &[1000, -500, 0], a, Rounding::Nearest, Draws::new(0, 0, 0, 0));
+        assert_eq!(w, [-31, 16, 0]); // 2^(7 − 2) units at most
+    }
+
+    #[test]
+    fn a_gradient_too_small_to_see_changes_nothing() {
+        let mut w = [1i8, -2];
+        let a = Alignment::new(Scale::pow2(-90), Scale::pow2(-7), 1, 0, 2);
+        tintin_row(&mut w, &[1 << 20, 3], a, Rounding::Stochastic, Draws::new(0, 0, 0, 0));
+        assert_eq!(w, [1, -2]);
+    }
+
+    #[test]
+    fn schedule_counts_milestones() {
+        let schedule = Schedule { start: 3, change: 2, milestones: [10, 20, u32::MAX, u32::MAX] };
+        assert_eq!([0, 9, 10, 19, 20, 999].map(|s| schedule.at(s)), [3, 3, 5, 5, 7, 7]);
+    }
+
+    #[test]
+    fn niti_shift_without_need_is_none() {
+        assert!(NitiShift::new(0, 3).is_none());
+        let mut w = [5i8, 5];
+        niti_row(&mut w, &[3, -3], NitiShift::new(3, 7).unwrap(), Rounding::Pseudo, Draws::new(0, 0, 0, 0));
+        assert_eq!(w, [2, 8]);
+    }
+}

@@ -1,0 +1,470 @@
+//! The planner: from a list of layers to slots with offsets, at compile time or at run time, by the same function.
+//!
+//! A slot is one stop of the net: a layer with sums together with the Flatten, ReLU and MaxPool2d it takes over (N13), or a ReLU or
+//! MaxPool2d on its own. The plan decides where, never what.
+
+use crate::error::PlanError;
+use crate::layers::{Layer, MaxPool2d, Need, Role};
+use crate::rescale::MAX_TERMS;
+use crate::shape::Shape;
+use crate::tensor::Scale;
+
+/// Source of a slot that reads the net's input.
+pub const INPUT: u16 = u16::MAX;
+/// No second input.
+pub const NONE: u16 = u16::MAX - 1;
+
+/// What the memory is planned for. None of it moves a bit of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Most samples in one step.
+    pub batch: u32,
+    /// Index of the first layer that may be trained: those before stay frozen (and may stay in flash).
+    pub train_from: usize,
+    /// Plan for training, or for prediction alone.
+    pub training: bool,
+    /// Rows of a weight gradient held at once; 1 saves memory, 0 means all of a layer.
+    pub gradient_rows: u32,
+    /// Most bytes the plan may take.
+    pub ram_limit: usize,
+}
+
+impl Options {
+    /// Training of all layers in batches of `batch` with the least memory.
+    pub const fn training(batch: u32) -> Self {
+        Self { batch, train_from: 0, training: true, gradient_rows: 1, ram_limit: usize::MAX }
+    }
+
+    /// Prediction, sample by sample.
+    pub const fn inference() -> Self {
+        Self { training: false, ..Self::training(1) }
+    }
+
+    /// The same with a frozen prefix.
+    pub const fn train_from(self, train_from: usize) -> Self {
+        Self { train_from, ..self }
+    }
+
+    /// The same with a limit in bytes.
+    pub const fn ram_limit(self, ram_limit: usize) -> Self {
+        Self { ram_limit, ..self }
+    }
+}
+
+/// One stop of the net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The layer that computes, and its index in the list.
+    pub layer: Layer,
+    /// Index of `layer` in the list: the `layer` of N8.
+    pub index: u32,
+    /// What it does.
+    pub role: Role,
+    /// Slot whose output is the input, or [`INPUT`].
+    pub source: u16,
+    /// Slot of a second input (for residual adds), or [`NONE`].
+    pub second: u16,
+    /// Ends in a ReLU.
+    pub relu: bool,
+    /// The input comes from a ReLU: its errors are masked (N18).
+    pub masked: bool,
+    /// Pool taken over, acting on the sums.
+    pub pool: Option<MaxPool2d>,
+    /// Input shape.
+    pub xs: Shape,
+    /// Shape of the sums.
+    pub ss: Shape,
+    /// Shape after pooling.
+    pub ps: Shape,
+    /// Output shape: `ps`, possibly flattened.
+    pub ys: Shape,
+    /// Weight rows and weights per row.
+    pub rows: u32,
+    /// Weights per row.
+    pub row: u32,
+    /// Products per input element.
+    pub fan_out: u32,
+    /// One bias per row, stored behind the weights.
+    pub bias: bool,
+    /// Weights and bias are trained under this plan.
+    pub trained: bool,
+    /// Backward passes here: outputs and pool winners are kept.
+    pub taped: bool,
+    /// Offset of the weights among all weights.
+    pub w: usize,
+    /// Offset of the input among the activations.
+    pub x: usize,
+    /// Offset of the output among the activations.
+    pub y: usize,
+    /// Offset among the pool indices.
+    pub indices: usize,
+}
+
+impl Slot {
+    const EMPTY: Self = Self {
+        layer: Layer::ReLU(crate::layers::ReLU),
+        index: 0,
+        role: Role::Rename,
+        source: INPUT,
+        second: NONE,
+        relu: false,
+        masked: false,
+        pool: None,
+        xs: Shape::flat(1),
+        ss: Shape::flat(1),
+        ps: Shape::flat(1),
+        ys: Shape::flat(1),
+        rows: 0,
+        row: 0,
+        fan_out: 0,
+        bias: false,
+        trained: false,
+        taped: false,
+        w: 0,
+        x: 0,
+        y: 0,
+        indices: 0,
+    };
+
+    /// Number of weights.
+    pub const fn weights(&self) -> usize {
+        self.rows as usize * self.row as usize
+    }
+
+    /// Number of biases.
+    pub const fn biases(&self) -> usize {
+        if self.bias { self.rows as usize } else { 0 }
+    }
+
+    /// Sums of one pooled row before pooling; 0 without a pool.
+    pub const fn strip(&self) -> usize {
+        match self.pool {
+            Some(pool) => pool.kernel.0 as usize * self.ss.w as usize * self.ss.c as usize,
+            None => 0,
+        }
+    }
+
+    /// Has sums of its own.
+    pub const fn sums(&self) -> bool {
+        matches!(self.role, Role::Sums { .. })
+    }
+
+    /// Pools, on sums or on mantissas.
+    const fn pools(&self) -> bool {
+        self.pool.is_some() || matches!(self.role, Role::MaxPool(_))
+    }
+}
+
+/// The exponents of a slot's tensors while a net lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotScales {
+    /// Of the weights.
+    pub w: Scale,
+    /// Of the bias.
+    pub b: Scale,
+    /// Of the output.
+    pub y: Scale,
+}
+
+impl SlotScales {
+    /// All exponents zero.
+    pub const ZERO: Self = Self { w: Scale::pow2(0), b: Scale::pow2(0), y: Scale::pow2(0) };
+}
+
+/// Elements per role of a planned net.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Slots in use.
+    pub slots: usize,
+    /// First trained slot; `slots` when nothing is trained.
+    pub first: usize,
+    /// Most samples in a step.
+    pub batch: usize,
+    /// Gradient rows held at once; 0 means all.
+    pub gradient_rows: usize,
+    /// All weights and biases, i8.
+    pub weights: usize,
+    /// Those of the frozen prefix, in front, i8; may lie in flash.
+    pub frozen: usize,
+    /// Input and outputs, i8.
+    pub activations: usize,
+    /// Pool indices, one byte each.
+    pub indices: usize,
+    /// Errors, two buffers in turn, i8.
+    pub deltas: [usize; 2],
+    /// Patches of a convolution, i8.
+    pub scratch: usize,
+    /// Sums, i32.
+    pub words: usize,
+}
+
+impl Sizes {
+    /// Bytes beside the weights.
+    pub const fn bytes(&self) -> usize {
+        self.activations + self.indices + self.deltas[0] + self.deltas[1] + self.scratch
+    }
+
+    /// Weights that must lie in RAM.
+    pub const fn trained_weights(&self) -> usize {
+        self.weights - self.frozen
+    }
+
+    /// All of RAM, in bytes: trained weights, buffers, sums, scales.
+    pub const fn ram(&self) -> usize {
+        self.trained_weights() + self.bytes() + 4 * self.words + self.slots * size_of::<SlotScales>()
+    }
+}
+
+/// Number of slots a list of layers needs, at most.
+pub const fn most_slots(layers: &[Layer]) -> usize {
+    layers.len()
+}
+
+/// Slot table of `N` entries for [`plan`] to fill.
+pub const fn empty_slots<const N: usize>() -> [Slot; N] {
+    [Slot::EMPTY; N]
+}
+
+/// Plans `layers` for samples of shape `input`: fills `slots` (at least [`most_slots`] of them) and gives the sizes.
+///
+/// # Errors
+/// The first layer that cannot be, with the reason; a sum that could overflow; too little memory.
+pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut [Slot]) -> Result<Sizes, PlanError> {
+    if layers.is_empty() {
+        return Err(PlanError::list("a net needs at least one layer"));
+    }
+    if layers.len() > 1000 {
+        return Err(PlanError::list("more than 1000 layers"));
+    }
+    if input.checked_len().is_none() {
+        return Err(PlanError::list("input shape is empty or has more than 2^24 values"));
+    }
+    if options.batch == 0 || options.batch > 1 << 20 {
+        return Err(PlanError::list("batch size must be 1 to 1048576"));
+    }
+    if slots.len() < layers.len() {
+        return Err(PlanError::list("slot table shorter than the list of layers"));
+    }
+    let mut sizes = Sizes {
+        slots: 0,
+        first: 0,
+        batch: options.batch as usize,
+        gradient_rows: options.gradient_rows as usize,
+        weights: 0,
+        frozen: 0,
+        activations: 0,
+        indices: 0,
+        deltas: [0, 0],
+        scratch: 0,
+        words: 0,
+    };
+    match assign_slots(layers, input, options, slots, &mut sizes) {
+        Ok(()) => {}
+        Err(error) => return Err(error),
+    }
+    place_activations(input, options, slots, &mut sizes);
+    let widest = size_buffers(options, slots, &mut sizes);
+    if sizes.ram() > options.ram_limit {
+        let slot = &slots[widest];
+        let mut error =
+            PlanError::new(slot.index as usize, slot.layer, "the net does not fit, and this layer needs most");
+        error.bytes = Some((sizes.ram(), options.ram_limit));
+        return Err(error);
+    }
+    Ok(sizes)
+}
+
+/// Pass 1: shapes, roles, weights; layers taken over by the slot before (N13).
+const fn assign_slots(
+    layers: &[Layer],
+    input: Shape,
+    options: Options,
+    slots: &mut [Slot],
+    sizes: &mut Sizes,
+) -> Result<(), PlanError> {
+    let mut shape = input;
+    let mut flat = true; // nothing to pool into yet
+    let mut backward_terms = 0;
+    let mut n = 0;
+    let mut i = 0;
+    let mut first = usize::MAX;
+    while i < layers.len() {
+        let need: Need = match layers[i].need(shape) {
+            Ok(need) => need,
+            Err(why) => return Err(PlanError::new(i, layers[i], why)),
+        };
+        let takes_over = n > 0 && slots[n - 1].sums();
+        match need.role {
+            Role::Rename => {
+                flat = true;
+                if n > 0 {
+                    slots[n - 1].ys = need.ys;
+                }
+            }
+            Role::ReLU if n > 0 && (takes_over || slots[n - 1].relu) => slots[n - 1].relu = true,
+            Role::MaxPool(pool) if takes_over && slots[n - 1].pool.is_none() && !flat => {
+                if backward_terms > MAX_TERMS / pool.overlap() {
+                    return Err(PlanError::new(
+                        i,
+                        layers[i],
+                        "sum of errors could overflow 32 bits: pooling windows overlap too much",
+                    ));
+                }
+                slots[n - 1].pool = Some(pool);
+                slots[n - 1].ps = need.ys;
+                slots[n - 1].ys = need.ys;
+            }
+            _ => {
+                let trained = options.training && need.rows > 0 && i >= options.train_from;
+                slots[n] = Slot {
+                    layer: layers[i],
+                    index: i as u32,
+                    role: need.role,
+                    source: if n == 0 { INPUT } else { (n - 1) as u16 },
+                    second: NONE,
+                    relu: matches!(need.role, Role::ReLU),
+                    masked: n > 0 && slots[n - 1].relu,
+                    pool: None,
+                    xs: shape,
+                    ss: need.ys,
+                    ps: need.ys,
+                    ys: need.ys,
+                    rows: need.rows,
+                    row: need.row,
+                    fan_out: need.fan_out,
+                    bias: need.bias,
+                    trained,
+                    taped: false,
+                    w: sizes.weights,
+                    x: 0,
+                    y: 0,
+                    indices: 0,
+                };
+                if trained && first == usize::MAX {
+                    first = n;
+                    sizes.frozen = sizes.weights;
+                }
+                sizes.weights += slots[n].weights() + slots[n].biases();
+                if sizes.weights > 1 << 28 {
+                    return Err(PlanError::new(i, layers[i], "more than 2^28 weights"));
+                }
+                if need.scratch as usize > sizes.scratch {
+                    sizes.scratch = need.scratch as usize;
+                }
+                flat = false;
+                backward_terms = need.backward_terms;
+                n += 1;
+            }
+        }
+        shape = need.ys;
+        i += 1;
+    }
+    if n == 0 {
+        return Err(PlanError::list("no layer computes anything"));
+    }
+    sizes.slots = n;
+    sizes.first = if first == usize::MAX { n } else { first };
+    if first == usize::MAX {
+        sizes.frozen = sizes.weights;
+        if options.training {
+            return Err(PlanError::list("no layer is left to train"));
+        }
+    }
+    // gradient sums: one product per pooled place and sample (N2)
+    i = sizes.first;
+    while i < n {
+        let slot = &slots[i];
+        if slot.trained && slot.ps.places() as u64 * options.batch as u64 > MAX_TERMS as u64 {
+            return Err(PlanError::new(
+                slot.index as usize,
+                slot.layer,
+                "gradient could overflow 32 bits: output places times batch size above 132624, use a smaller batch",
+            ));
+        }
+        i += 1;
+    }
+    Ok(())
+}
+
+/// Pass 2: the tape keeps what backward needs, the rest takes turns in two buffers.
+const fn place_activations(input: Shape, options: Options, slots: &mut [Slot], sizes: &mut Sizes) {
+    // tensor 0 is the input, tensor k the output of slot k − 1
+    let batch = options.batch as usize;
+    let mut turns = [0usize; 2];
+    let mut k = 0;
+    while k <= sizes.slots {
+        let len = batch * if k == 0 { input.len() } else { slots[k - 1].ys.len() };
+        if !(options.training && k >= sizes.first) && len > turns[k % 2] {
+            turns[k % 2] = len;
+        }
+        k += 1;
+    }
+    let mut at = turns[0] + turns[1];
+    k = 0;
+    while k <= sizes.slots {
+        let len = batch * if k == 0 { input.len() } else { slots[k - 1].ys.len() };
+        let offset = if options.training && k >= sizes.first {
+            at += len;
+            at - len
+        } else if k % 2 == 0 {
+            0
+        } else {
+            turns[0]
+        };
+        if k > 0 {
+            slots[k - 1].y = offset;
+        }
+        if k < sizes.slots {
+            slots[k].x = offset;
+        }
+        k += 1;
+    }
+    sizes.activations = at;
+}
+
+/// Pass 3: indices, errors and sums; returns the slot with the largest share.
+const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -> usize {
+    let batch = options.batch as usize;
+    let (mut widest, mut share) = (0, 0);
+    let mut i = 0;
+    while i < sizes.slots {
+        let slot = &mut slots[i];
+        let mut words = if slot.sums() { batch * slot.ps.len() + slot.strip() } else { 0 };
+        slot.taped = options.training && i >= sizes.first;
+        if slot.taped {
+            slot.indices = sizes.indices;
+            if slot.pools() {
+                sizes.indices += batch * slot.ps.len();
+            }
+            let turn = (sizes.slots - 1 - i) % 2;
+            words = max(words, slot_gradient(slot, options.gradient_rows));
+            sizes.deltas[turn] = max(sizes.deltas[turn], batch * slot.ys.len());
+            if i > sizes.first {
+                words = max(words, batch * slot.xs.len());
+            }
+            if i + 1 == sizes.slots {
+                words = max(words, batch * slot.ys.len());
+            }
+        } else if slot.pools() {
+            // winners nobody asks for: one pooled row, again and again
+            sizes.indices = max(sizes.indices, slot.ps.w as usize * slot.ps.c as usize);
+        }
+        sizes.words = max(sizes.words, words);
+        let own = slot.weights() + slot.biases() + 4 * words + batch * slot.ys.len();
+        if own > share {
+            (widest, share) = (i, own);
+        }
+        i += 1;
+    }
+    widest
+}
+
+/// Words of a slot's gradient block; the bias needs one row of its own.
+const fn slot_gradient(slot: &Slot, rows_at_once: u32) -> usize {
+    let rows = if rows_at_once == 0 || rows_at_once > slot.rows { slot.rows } else { rows_at_once };
+    max(rows as usize * slot.row as usize, slot.biases())
+}
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
