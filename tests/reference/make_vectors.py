@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import oracle as o  # noqa: E402
+import oracle as o
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 MODES = ("Nearest", "Stochastic", "Pseudo")
@@ -112,7 +112,16 @@ def draw_vectors():
     places += [(rng.getrandbits(32), rng.randrange(5000), rng.randrange(20), rng.randrange(600)) for _ in range(60)]
     cases = [{"seed": a, "step": b, "layer": c, "row": d, "u": o.draws(a, b, c, d, 9)} for a, b, c, d in places]
     orders = []
-    for seed, epoch, n in [(0, 0, 0), (0, 0, 1), (0, 0, 2), (1, 0, 3), (1, 1, 3), (7, 2, 10), (42, 0, 64), (42, 9, 333)]:
+    for seed, epoch, n in [
+        (0, 0, 0),
+        (0, 0, 1),
+        (0, 0, 2),
+        (1, 0, 3),
+        (1, 1, 3),
+        (7, 2, 10),
+        (42, 0, 64),
+        (42, 9, 333),
+    ]:
         orders.append({"seed": seed, "epoch": epoch, "n": n, "order": o.shuffle(seed, epoch, n)})
     return document("N8: the first nine draws of a row; N23: epoch orders", cases=cases, shuffle=orders)
 
@@ -228,7 +237,9 @@ def layer_vectors():
         add(layer, shape, rails(rng, size(shape)), rails)
         if layer["kind"] == "MaxPool2d":
             add(layer, shape, mantissas(rng, size(shape), 2))  # many equal maxima
-    return document("N11, N14, N13 and their adjoints (N18), one sample: exact sums, no bias, no mask, no narrowing", cases=cases)
+    return document(
+        "N11, N14, N13 and their adjoints (N18), one sample: exact sums, no bias, no mask, no narrowing", cases=cases
+    )
 
 
 def narrowing():
@@ -287,7 +298,9 @@ def losses():
                 add(name, mantissas(rng, count), (s, 2, 3))
         add(name, mantissas(rng, 10), (-5, 30, 0))
         add(name, mantissas(rng, 10), (-5, 0, 30))
-    return document("N15, N16, N17 of one sample, unmasked; value in 2^-16; seed, step and sample key the draws of N16", cases=cases)
+    return document(
+        "N15, N16, N17 of one sample, unmasked; value in 2^-16; seed, step and sample key the draws of N16", cases=cases
+    )
 
 
 def updates():
@@ -353,7 +366,16 @@ def updates():
     look([0, 0, 1, -1, 2, -2, 3], (-7, 0, 0))
     look([64, 3], (-7, 0, 0))
     look([63, -63], (-7, 0, 0))
-    for scale in ((-9, 9, 6), (-9, 8, 7), (-9, 12, 6), (-9, 9, 8), (-9, 8, 120), (-9, 0, 119), (-9, 119, 3), (-9, 120, 3)):
+    for scale in (
+        (-9, 9, 6),
+        (-9, 8, 7),
+        (-9, 12, 6),
+        (-9, 9, 8),
+        (-9, 8, 120),
+        (-9, 0, 119),
+        (-9, 119, 3),
+        (-9, 120, 3),
+    ):
         look([127, -127, 50, -51, 1], scale)
         look([63, -20, 5, -1, 0, 2], scale)
         look([90, -20, 5], scale)
@@ -468,13 +490,39 @@ def lenet(bias):
 def traces():
     mlp = [linear(10, True), RELU, linear(4, True)]
     wide = [linear(37), RELU, linear(18), RELU, linear(5)]
-    yield trace("TinTin, Nearest, biases, batch 1", "linear_nearest", (1, 1, 12), mlp, 1, 20, rounding="Nearest", classes=4)
-    yield trace("TinTin, Stochastic, odd widths, batch 4", "linear_stochastic", (1, 1, 70), wide, 4, 16, classes=5, seed=1)
-    yield trace("TinTin, Pseudo, biases, batch 3", "linear_pseudo", (1, 1, 12), mlp, 3, 20, rounding="Pseudo", classes=4, margin=3)
+    yield trace(
+        "TinTin, Nearest, biases, batch 1", "linear_nearest", (1, 1, 12), mlp, 1, 20, rounding="Nearest", classes=4
+    )
+    yield trace(
+        "TinTin, Stochastic, odd widths, batch 4", "linear_stochastic", (1, 1, 70), wide, 4, 16, classes=5, seed=1
+    )
+    yield trace(
+        "TinTin, Pseudo, biases, batch 3",
+        "linear_pseudo",
+        (1, 1, 12),
+        mlp,
+        3,
+        20,
+        rounding="Pseudo",
+        classes=4,
+        margin=3,
+    )
     niti = {"rule": "Niti", "loss": "NitiCrossEntropy", "start": 3, "change": -1}
     yield trace("NITI, Pseudo, batch 4", "niti_pseudo", (1, 1, 20), wide, 4, 16, **niti, rounding="Pseudo", classes=5)
-    yield trace("NITI, Nearest, biases, batch 1", "niti_nearest", (1, 1, 12), mlp, 1, 20, **niti, rounding="Nearest", classes=4)
-    yield trace("NITI, Stochastic, biases, batch 3", "niti_stochastic", (1, 1, 12), mlp, 3, 20, **niti, classes=4, seed=2**32 - 1)
+    yield trace(
+        "NITI, Nearest, biases, batch 1", "niti_nearest", (1, 1, 12), mlp, 1, 20, **niti, rounding="Nearest", classes=4
+    )
+    yield trace(
+        "NITI, Stochastic, biases, batch 3",
+        "niti_stochastic",
+        (1, 1, 12),
+        mlp,
+        3,
+        20,
+        **niti,
+        classes=4,
+        seed=2**32 - 1,
+    )
     yield trace(
         "NITI with the table loss, conv net without biases, Pseudo",
         "niti_conv",
@@ -489,7 +537,15 @@ def traces():
     )
     comment = "TinTin with NITI's loss, conv net with biases"
     yield trace(comment, "conv_niti_loss", (10, 10, 1), lenet(True), 4, 10, loss="NitiCrossEntropy", classes=4)
-    yield trace("TinTin, conv net with biases and two pools taken over, batch 4", "conv", (12, 12, 2), lenet(True), 4, 14, classes=4)
+    yield trace(
+        "TinTin, conv net with biases and two pools taken over, batch 4",
+        "conv",
+        (12, 12, 2),
+        lenet(True),
+        4,
+        14,
+        classes=4,
+    )
     yield trace(
         "TinTin, conv net, Nearest, batch 1, input exponent -5",
         "conv_single",
@@ -513,7 +569,14 @@ def traces():
         GLOBAL,
         linear(3, True),
     ]
-    yield trace("Stand-alone MaxPool2d and ReLU on the input, AvgPool2d, GlobalAvgPool2d", "standalone", (13, 13, 2), standalone, 3, 14)
+    yield trace(
+        "Stand-alone MaxPool2d and ReLU on the input, AvgPool2d, GlobalAvgPool2d",
+        "standalone",
+        (13, 13, 2),
+        standalone,
+        3,
+        14,
+    )
     pools = [
         conv(4, (3, 3), (1, 1), (1, 1), True),
         max_pool((3, 3), (2, 2)),
@@ -573,7 +636,16 @@ def traces():
     comment = "The shape of LeNet-5 on 20 x 20 pixels, no biases"
     yield trace(comment, "image", (20, 20, 1), image, 4, 6, classes=10, samples=10, positive=True)
     auto = [linear(6, True), RELU, linear(16, True)]
-    yield trace("Auto-encoder, squared error, linear output", "autoencoder", (1, 1, 16), auto, 4, 18, loss="SquaredError", start=1)
+    yield trace(
+        "Auto-encoder, squared error, linear output",
+        "autoencoder",
+        (1, 1, 16),
+        auto,
+        4,
+        18,
+        loss="SquaredError",
+        start=1,
+    )
     auto_relu = [conv(3, (1, 3), (1, 1), (0, 1)), RELU, FLATTEN, linear(16, True), RELU]
     yield trace(
         "Auto-encoder whose output comes from a ReLU",
@@ -589,7 +661,9 @@ def traces():
     relu_out = [linear(9, True), RELU, linear(4, True), RELU]
     yield trace("Cross-entropy on outputs of a ReLU", "relu_output", (1, 1, 12), relu_out, 4, 12, classes=4)
     frozen = lenet(True)
-    yield trace("The first convolution is frozen (train_from 3)", "frozen", (12, 12, 1), frozen, 4, 10, classes=4, train_from=3)
+    yield trace(
+        "The first convolution is frozen (train_from 3)", "frozen", (12, 12, 1), frozen, 4, 10, classes=4, train_from=3
+    )
     tiny = [linear(6, True), RELU, linear(3, True)]
     yield trace(
         "140 steps: N20 looks twice, four milestones pass",

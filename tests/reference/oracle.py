@@ -686,7 +686,9 @@ class Model:
         at = (self.seed, self.step, block.index)
         if recipe["rule"] == "TinTin":
             rest = (len(x), value, recipe["margin"], mode, *at)
-            block.w = [update_tintin_row(w, g, block.w_scale, gw_scale, *rest, o) for o, (w, g) in enumerate(zip(block.w, gw))]
+            block.w = [
+                update_tintin_row(w, g, block.w_scale, gw_scale, *rest, o) for o, (w, g) in enumerate(zip(block.w, gw))
+            ]
             if block.b:
                 block.b = update_tintin_row(block.b, gb, block.b_scale, dy_scale, *rest, outputs)
         else:

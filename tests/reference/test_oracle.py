@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import make_vectors  # noqa: E402
-import oracle as o  # noqa: E402
+import make_vectors
+import oracle as o
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,10 @@ def test_factor_by_hand():
     assert o.factor(0, 0, 3) == (171, -9)
     assert o.factor(0, 0, 1024) == (128, -17)
     assert o.factor28(0, 0) == (2**28, -28)
-    assert o.average_factor({"kind": "AvgPool2d", "kernel": [3, 3]}, (9, 9, 1)) == (57, -9)  # 1/9 * 2^11 = 227.6, 228 = 4 * 57
+    assert o.average_factor({"kind": "AvgPool2d", "kernel": [3, 3]}, (9, 9, 1)) == (
+        57,
+        -9,
+    )  # 1/9 * 2^11 = 227.6, 228 = 4 * 57
     assert o.average_factor({"kind": "GlobalAvgPool2d"}, (4, 4, 7)) == (1, -4)
 
 
@@ -243,7 +246,12 @@ def test_first_maximum_wins():
 
 
 def test_what_is_taken_over():
-    conv, pool, relu, flat = make_vectors.conv(2, (3, 3)), make_vectors.max_pool(), make_vectors.RELU, make_vectors.FLATTEN
+    conv, pool, relu, flat = (
+        make_vectors.conv(2, (3, 3)),
+        make_vectors.max_pool(),
+        make_vectors.RELU,
+        make_vectors.FLATTEN,
+    )
     blocks, shape = o.plan([conv, relu, pool, relu, flat, relu, make_vectors.linear(3), relu], (10, 10, 1))
     assert [(b.index, b.relu, b.pool is not None) for b in blocks] == [(0, True, True), (6, True, False)]
     assert shape == (1, 1, 3)
@@ -255,7 +263,15 @@ def test_what_is_taken_over():
 def test_pool_and_relu_commute():
     """N13: the order of a ReLU and a pool that are taken over does not change a training run."""
     rng = Random(4)
-    recipe = {"rule": "TinTin", "margin": 2, "start": 2, "change": 0, "milestones": [], "rounding": "Stochastic", "loss": "CrossEntropy"}
+    recipe = {
+        "rule": "TinTin",
+        "margin": 2,
+        "start": 2,
+        "change": 0,
+        "milestones": [],
+        "rounding": "Stochastic",
+        "loss": "CrossEntropy",
+    }
     conv, pool = make_vectors.conv(3, (3, 3), (1, 1), (1, 1)), make_vectors.max_pool((3, 3), (2, 2))
     models = []
     for pair in ([make_vectors.RELU, pool], [pool, make_vectors.RELU]):

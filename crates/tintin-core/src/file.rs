@@ -31,14 +31,14 @@ pub const fn crc32(bytes: &[u8]) -> u32 {
 }
 
 const fn nibble_table() -> [u32; 16] {
-    let (mut table, mut n) = ([0u32; 16], 0);
+    let (mut table, mut n) = ([0u32; 16], 0u32);
     while n < 16 {
-        let (mut v, mut bit) = (n as u32, 0);
+        let (mut v, mut bit) = (n, 0);
         while bit < 4 {
             v = if v & 1 == 1 { (v >> 1) ^ 0xEDB8_8320 } else { v >> 1 };
             bit += 1;
         }
-        table[n] = v;
+        table[n as usize] = v;
         n += 1;
     }
     table

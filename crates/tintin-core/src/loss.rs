@@ -83,7 +83,7 @@ const fn exp2_table() -> [u16; 256] {
         b = 0;
         while b < 8 {
             if f >> (7 - b) & 1 == 1 {
-                product = product * root[b] as u128 >> 62;
+                product = (product * root[b] as u128) >> 62;
             }
             b += 1;
         }
@@ -128,9 +128,7 @@ fn distance(v: u32, shift: i32) -> u32 {
         0
     } else if shift >= 0 {
         (v >> shift).min(65535)
-    } else if shift < -16 {
-        65535
-    } else if v > 65535 >> shift.unsigned_abs() {
+    } else if shift < -16 || v > 65535 >> shift.unsigned_abs() {
         65535
     } else {
         v << shift.unsigned_abs()

@@ -156,7 +156,7 @@ impl<'m> Net<'m> {
         if self.deltas[0][..n].iter().any(|&d| d != 0) {
             self.backward(samples, scale, Scale::pow2(exponent), recipe);
         }
-        if matches!(recipe.rule, Rule::TinTin { .. }) && self.state.step.wrapping_add(1) % ADJUST_EVERY == 0 {
+        if matches!(recipe.rule, Rule::TinTin { .. }) && self.state.step.wrapping_add(1).is_multiple_of(ADJUST_EVERY) {
             self.adjust();
         }
         self.state.step = self.state.step.wrapping_add(1);
@@ -357,7 +357,7 @@ fn initial_range(fans: u32) -> (u32, Scale) {
     let a = ((6u64 << 46) / u64::from(fans)).isqrt();
     let k = (64 - a.leading_zeros()).saturating_sub(7);
     let mut t = u32::try_from(a >> k).unwrap_or(127);
-    let mut scale = Scale { s: k as i16 - 23, u: 0, d: 0 };
+    let mut scale = Scale::pow2(-23).shifted(i16::try_from(k).unwrap_or(0));
     while t <= 101 {
         t = (5 * t + 2) >> 2;
         scale.u += 1;

@@ -88,12 +88,12 @@ impl Recipe {
     }
 
     /// Learning shift 0..24 at `step` (N22).
-    pub(crate) fn learning_shift(&self, step: u32) -> i32 {
+    pub fn learning_shift(&self, step: u32) -> i32 {
         self.schedule.at(step).clamp(0, 24)
     }
 
     /// mu −5..7 at `step` (N22).
-    pub(crate) fn mu(&self, step: u32) -> i32 {
+    pub fn mu(&self, step: u32) -> i32 {
         self.schedule.at(step).clamp(-5, 7)
     }
 }

@@ -149,6 +149,16 @@ impl Slot {
         matches!(self.role, Role::Sums { .. })
     }
 
+    /// Pool winners kept per sample for the backward pass.
+    pub const fn winners(&self) -> usize {
+        if self.taped && self.pools() { self.ps.len() } else { 0 }
+    }
+
+    /// Multiply-accumulates of one sample's forward pass, counted densely.
+    pub const fn products(&self) -> usize {
+        self.ss.places() * self.weights()
+    }
+
     /// Pools, on sums or on mantissas.
     const fn pools(&self) -> bool {
         self.pool.is_some() || matches!(self.role, Role::MaxPool(_))
@@ -209,9 +219,14 @@ impl Sizes {
         self.weights - self.frozen
     }
 
-    /// All of RAM, in bytes: trained weights, buffers, sums, scales.
+    /// Bytes of the exponents of all slots.
+    pub const fn scales(&self) -> usize {
+        self.slots * size_of::<SlotScales>()
+    }
+
+    /// All of RAM, in bytes: trained weights, buffers, sums, scales, seed and step.
     pub const fn ram(&self) -> usize {
-        self.trained_weights() + self.bytes() + 4 * self.words + self.slots * size_of::<SlotScales>()
+        self.trained_weights() + self.bytes() + 4 * self.words + self.scales() + size_of::<crate::net::State>()
     }
 }
 
@@ -275,6 +290,7 @@ pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut 
 }
 
 /// Pass 1: shapes, roles, weights; layers taken over by the slot before (N13).
+#[allow(clippy::cast_possible_truncation)] // at most 1000 layers
 const fn assign_slots(
     layers: &[Layer],
     input: Shape,

@@ -102,7 +102,7 @@ pub fn narrow(sums: &[i32], scale: Scale, q: &mut [i8]) -> Scale {
             }
         },
     );
-    scale.shifted(k as i16)
+    scale.shifted(i16::try_from(k).unwrap_or(0))
 }
 
 /// A fine factor m · 2^e, 128 ≤ m ≤ 255 (N6).

@@ -3,6 +3,8 @@
 //! Chosen at run time. Products of mantissas are taken sixteen (AVX2) or thirty-two (AVX-512) at a time as i16 and added in pairs
 //! into i32 lanes, which is exact: one pair is at most 2 · 127². The order of the sums differs from `portable`, their value modulo 2^32 does not.
 #![allow(unsafe_code)]
+// registers are indexed by row of x and row of w alike; iterators would hide which
+#![allow(clippy::needless_range_loop)]
 
 use core::arch::x86_64::*;
 

@@ -2,7 +2,7 @@
 //!
 //! Without padding. A power-of-two window has m = 1. Bound: cells · 127 · m ≤ MAX_SUM.
 
-use super::{Backward, Forward, Need, RECORD, Role, Sums, field, set_field, windows};
+use super::{Backward, Fields, Forward, Need, Role, Sums, windows};
 use crate::rescale::{Factor, MAX_SUM, factor};
 use crate::shape::Shape;
 
@@ -26,19 +26,15 @@ impl AvgPool2d {
         Self { stride, ..self }
     }
 
-    pub(super) const fn pack(self) -> [u8; RECORD] {
-        let mut record = [0; RECORD];
-        set_field(&mut record, 4, self.kernel.0);
-        set_field(&mut record, 6, self.kernel.1);
-        set_field(&mut record, 8, self.stride.0);
-        set_field(&mut record, 10, self.stride.1);
-        record
+    pub(super) const fn fields(self) -> Fields {
+        Fields { bias: false, out: 0, kernel: self.kernel, stride: self.stride, padding: (0, 0) }
     }
 
-    pub(super) const fn unpack(record: &[u8; RECORD]) -> Self {
-        Self { kernel: (field(record, 4), field(record, 6)), stride: (field(record, 8), field(record, 10)) }
+    pub(super) const fn from_fields(f: Fields) -> Self {
+        Self { kernel: f.kernel, stride: f.stride }
     }
 
+    #[allow(clippy::cast_possible_truncation)] // an exponent of at most 27 places
     pub(super) const fn need(self, xs: Shape) -> Result<Need, &'static str> {
         if xs.checked_len().is_none() {
             return Err("input is empty or too large");

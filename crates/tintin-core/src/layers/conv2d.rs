@@ -6,7 +6,7 @@
 //! pool). Bounds: kh·kw·c ≤ 132 624 (66 052 with a bias); kh·kw·o ≤ 132 624. Height 1 serves one-dimensional signals.
 
 use super::linear::check_sum;
-use super::{Backward, Forward, Gradient, Need, RECORD, Role, Sums, field, set_field, windows};
+use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, windows};
 use crate::kernels::{axpy, matmul};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
@@ -70,27 +70,13 @@ impl Conv2d {
         Self { bias: true, ..self }
     }
 
-    pub(super) const fn pack(self) -> [u8; RECORD] {
-        let mut record = [0; RECORD];
-        record[1] = self.bias as u8;
-        set_field(&mut record, 2, self.out_channels);
-        set_field(&mut record, 4, self.kernel.0);
-        set_field(&mut record, 6, self.kernel.1);
-        set_field(&mut record, 8, self.stride.0);
-        set_field(&mut record, 10, self.stride.1);
-        set_field(&mut record, 12, self.padding.0);
-        set_field(&mut record, 14, self.padding.1);
-        record
+    pub(super) const fn fields(self) -> Fields {
+        let Self { out_channels: out, kernel, stride, padding, bias } = self;
+        Fields { bias, out, kernel, stride, padding }
     }
 
-    pub(super) const fn unpack(record: &[u8; RECORD]) -> Self {
-        Self {
-            out_channels: field(record, 2),
-            kernel: (field(record, 4), field(record, 6)),
-            stride: (field(record, 8), field(record, 10)),
-            padding: (field(record, 12), field(record, 14)),
-            bias: record[1] & 1 == 1,
-        }
+    pub(super) const fn from_fields(f: Fields) -> Self {
+        Self { out_channels: f.out, kernel: f.kernel, stride: f.stride, padding: f.padding, bias: f.bias }
     }
 
     pub(super) const fn need(self, xs: Shape) -> Result<Need, &'static str> {

@@ -1,6 +1,6 @@
 //! Flatten, N13: (h, w, c) becomes (1, 1, h·w·c). Memory is row-major with channels last, so nothing moves.
 
-use super::{Need, RECORD, Role};
+use super::{Fields, Need, Role};
 use crate::shape::Shape;
 
 /// Map to vector.
@@ -8,11 +8,11 @@ use crate::shape::Shape;
 pub struct Flatten;
 
 impl Flatten {
-    pub(super) const fn pack(self) -> [u8; RECORD] {
-        [0; RECORD]
+    pub(super) const fn fields(self) -> Fields {
+        Fields::NONE
     }
 
-    pub(super) const fn unpack(_record: &[u8; RECORD]) -> Self {
+    pub(super) const fn from_fields(_: Fields) -> Self {
         Self
     }
 

@@ -1,6 +1,6 @@
 //! Average over the whole map, N14: an [`AvgPool2d`] whose window is the input.
 
-use super::{AvgPool2d, Backward, Forward, Need, RECORD, Sums};
+use super::{AvgPool2d, Backward, Fields, Forward, Need, Sums};
 use crate::shape::Shape;
 
 /// Global average pooling: (h, w, c) becomes (1, 1, c).
@@ -8,11 +8,11 @@ use crate::shape::Shape;
 pub struct GlobalAvgPool2d;
 
 impl GlobalAvgPool2d {
-    pub(super) const fn pack(self) -> [u8; RECORD] {
-        [0; RECORD]
+    pub(super) const fn fields(self) -> Fields {
+        Fields::NONE
     }
 
-    pub(super) const fn unpack(_record: &[u8; RECORD]) -> Self {
+    pub(super) const fn from_fields(_: Fields) -> Self {
         Self
     }
 

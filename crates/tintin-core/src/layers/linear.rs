@@ -3,7 +3,7 @@
 //! x: (samples, n), w: (o, n), acc and dy: (samples, o). A map of height, width and channels counts as flat.
 //! Bounds: n ≤ 132 624 (66 052 with a bias), o ≤ 65 535.
 
-use super::{Backward, Forward, Gradient, Need, RECORD, Role, Sums, field, set_field};
+use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums};
 use crate::kernels::{axpy, matmul};
 use crate::rescale::{BIAS_LIMIT, MAX_SUM, MAX_TERMS};
 use crate::shape::Shape;
@@ -28,15 +28,12 @@ impl Linear {
         Self { bias: true, ..self }
     }
 
-    pub(super) const fn pack(self) -> [u8; RECORD] {
-        let mut record = [0; RECORD];
-        record[1] = self.bias as u8;
-        set_field(&mut record, 2, self.out_features);
-        record
+    pub(super) const fn fields(self) -> Fields {
+        Fields { bias: self.bias, out: self.out_features, kernel: (0, 0), stride: (0, 0), padding: (0, 0) }
     }
 
-    pub(super) const fn unpack(record: &[u8; RECORD]) -> Self {
-        Self { out_features: field(record, 2), bias: record[1] & 1 == 1 }
+    pub(super) const fn from_fields(f: Fields) -> Self {
+        Self { out_features: f.out, bias: f.bias }
     }
 
     pub(super) const fn need(self, xs: Shape) -> Result<Need, &'static str> {

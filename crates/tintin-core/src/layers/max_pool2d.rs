@@ -3,7 +3,7 @@
 //! Works on i32 sums in place or on i8 mantissas. The winner's number within its window is kept in one byte, so a window has
 //! at most 256 places.
 
-use super::{Need, RECORD, Role, field, set_field, windows};
+use super::{Fields, Need, Role, windows};
 use crate::shape::Shape;
 
 /// Max pooling without padding.
@@ -26,17 +26,12 @@ impl MaxPool2d {
         Self { stride, ..self }
     }
 
-    pub(super) const fn pack(self) -> [u8; RECORD] {
-        let mut record = [0; RECORD];
-        set_field(&mut record, 4, self.kernel.0);
-        set_field(&mut record, 6, self.kernel.1);
-        set_field(&mut record, 8, self.stride.0);
-        set_field(&mut record, 10, self.stride.1);
-        record
+    pub(super) const fn fields(self) -> Fields {
+        Fields { bias: false, out: 0, kernel: self.kernel, stride: self.stride, padding: (0, 0) }
     }
 
-    pub(super) const fn unpack(record: &[u8; RECORD]) -> Self {
-        Self { kernel: (field(record, 4), field(record, 6)), stride: (field(record, 8), field(record, 10)) }
+    pub(super) const fn from_fields(f: Fields) -> Self {
+        Self { kernel: f.kernel, stride: f.stride }
     }
 
     pub(super) const fn need(self, xs: Shape) -> Result<Need, &'static str> {

@@ -188,6 +188,57 @@ const fn set_field(record: &mut [u8; RECORD], at: usize, v: u16) {
     [record[at], record[at + 1]] = v.to_le_bytes();
 }
 
+/// The settings of any layer, zero where a layer has no such setting: a file record in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// Has biases.
+    pub bias: bool,
+    /// Output features or channels.
+    pub out: u16,
+    /// Kernel or window, height and width.
+    pub kernel: (u16, u16),
+    /// Vertical and horizontal stride.
+    pub stride: (u16, u16),
+    /// Zero padding, vertical and horizontal.
+    pub padding: (u16, u16),
+}
+
+impl Fields {
+    /// Of a layer without settings.
+    pub const NONE: Self = Self { bias: false, out: 0, kernel: (0, 0), stride: (0, 0), padding: (0, 0) };
+
+    const fn record(&self, code: u8) -> [u8; RECORD] {
+        let mut record = [0; RECORD];
+        record[0] = code;
+        record[1] = self.bias as u8;
+        set_field(&mut record, 2, self.out);
+        set_field(&mut record, 4, self.kernel.0);
+        set_field(&mut record, 6, self.kernel.1);
+        set_field(&mut record, 8, self.stride.0);
+        set_field(&mut record, 10, self.stride.1);
+        set_field(&mut record, 12, self.padding.0);
+        set_field(&mut record, 14, self.padding.1);
+        record
+    }
+
+    const fn read(record: &[u8; RECORD]) -> Self {
+        Self {
+            bias: record[1] & 1 == 1,
+            out: field(record, 2),
+            kernel: (field(record, 4), field(record, 6)),
+            stride: (field(record, 8), field(record, 10)),
+            padding: (field(record, 12), field(record, 14)),
+        }
+    }
+}
+
+impl Layer {
+    /// The layer's settings.
+    pub const fn fields(self) -> Fields {
+        Fields::read(&self.pack())
+    }
+}
+
 /// Output extent of windows of `k` with stride `s` over `n` values with `p` zeros on both sides, if one fits.
 const fn windows(n: u32, k: u16, s: u16, p: u16) -> Option<u32> {
     let padded = n + 2 * p as u32;
@@ -209,6 +260,12 @@ macro_rules! layers {
                 match self { $(Layer::$layer(layer) => layer.need(xs),)* }
             }
 
+            /// The layer called `name` with these fields; `None` for an unknown name or a field the layer does not have.
+            pub fn from_fields(name: &str, fields: Fields) -> Option<Self> {
+                let code = match name { $(stringify!($layer) => $code,)* _ => return None };
+                Self::unpack(fields.record(code))
+            }
+
             /// The layer's name.
             pub const fn name(self) -> &'static str {
                 match self { $(Layer::$layer(_) => stringify!($layer),)* }
@@ -216,17 +273,13 @@ macro_rules! layers {
 
             /// The layer's file record.
             pub const fn pack(self) -> [u8; RECORD] {
-                match self { $(Layer::$layer(layer) => {
-                    let mut record = layer.pack();
-                    record[0] = $code;
-                    record
-                })* }
+                match self { $(Layer::$layer(layer) => layer.fields().record($code),)* }
             }
 
             /// The layer of a file record, `None` for an unknown code or a record with stray bits.
             pub const fn unpack(record: [u8; RECORD]) -> Option<Self> {
                 let layer = match record[0] {
-                    $($code => Layer::$layer($layer::unpack(&record)),)*
+                    $($code => Layer::$layer($layer::from_fields(Fields::read(&record))),)*
                     _ => return None,
                 };
                 let again = layer.pack();

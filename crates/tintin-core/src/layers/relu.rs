@@ -1,6 +1,6 @@
 //! Rectifier, N13: y = max(x, 0); the error passes where y > 0. On sums where a layer with sums comes before it.
 
-use super::{Need, RECORD, Role};
+use super::{Fields, Need, Role};
 use crate::shape::Shape;
 
 /// Rectified linear unit.
@@ -8,11 +8,11 @@ use crate::shape::Shape;
 pub struct ReLU;
 
 impl ReLU {
-    pub(super) const fn pack(self) -> [u8; RECORD] {
-        [0; RECORD]
+    pub(super) const fn fields(self) -> Fields {
+        Fields::NONE
     }
 
-    pub(super) const fn unpack(_record: &[u8; RECORD]) -> Self {
+    pub(super) const fn from_fields(_: Fields) -> Self {
         Self
     }
 

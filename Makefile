@@ -1,0 +1,58 @@
+# make demo    train on real data and show what came of it (does all its own set-up)
+# make test    every check there is                       (does all its own set-up)
+# make setup   only the set-up: .venv, Rust, the wheel
+# make bench   the measurements under benchmarks/
+# make clean   remove everything that was built
+#
+# Nothing is done twice: each finished step leaves a stamp in .venv/stamps, and a step runs again only when
+# what it was made from is newer. PYTHON=... chooses the Python, DEMO=... adds arguments to the demo.
+
+SHELL := /bin/bash
+PY := .venv/bin/python
+STAMPS := .venv/stamps
+SOURCES := $(wildcard Cargo.toml Cargo.lock pyproject.toml README.md) \
+	$(shell find crates/tintin-core crates/tintin-py -not -path '*/__pycache__*' -not -name '*.so' \
+		-not -path '*/target/*' -not -path 'crates/tintin-core/tests*' -type f)
+# The float32 opponent has an environment and requirements of its own, see benchmarks/.
+BENCH := $(filter-out benchmarks/float32%,$(wildcard benchmarks/*.py))
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+export PYTHON
+
+.PHONY: help setup wheel demo test bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
+
+setup: wheel
+
+wheel: $(STAMPS)/wheel
+
+demo: wheel
+	$(PY) -m tintin demo --out-dir tintin-demo $(DEMO)
+
+test: wheel
+	./ci.sh all
+
+bench: wheel
+	@set -e; for script in $(BENCH); do echo "== $$script"; $(PY) "$$script"; done
+
+clean:
+	rm -rf target .venv tintin-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find crates tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(STAMPS)/python: requirements-dev.txt scripts/setup.sh
+	@scripts/setup.sh python
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/rust: Cargo.toml scripts/setup.sh | $(STAMPS)/python
+	@scripts/setup.sh rust
+	@touch $@
+
+$(STAMPS)/wheel: $(SOURCES) $(STAMPS)/python $(STAMPS)/rust
+	@echo "setup: building the wheel (release)"
+	@rm -f target/wheels/tintin-*.whl
+	@$(PY) -m maturin build --quiet --release --interpreter $(PY) --out target/wheels
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall target/wheels/tintin-*.whl
+	@touch $@

@@ -1,0 +1,43 @@
+"""Train neural networks in integers only, with the same bits as on a microcontroller.
+
+import tintin
+
+data = tintin.datasets.load("digits")
+net = tintin.Sequential([tintin.Flatten(), tintin.Linear(32), tintin.ReLU(), tintin.Linear(10)], input_shape=(8, 8, 1))
+net.fit(data.x_train, data.y_train, epochs=10, batch_size=32)
+net.score(data.x_test, data.y_test)
+net.memory(batch_size=1)          # RAM and flash on the device, byte by byte
+"""
+
+from . import datasets
+from ._tintin import FORMAT, NUMERICS, __version__, kernels
+from .history import History
+from .layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, ReLU
+from .memory import Memory
+from .model import Sequential, load
+from .optimizers import Niti, TinTin
+from .quantize import Quantized, quantize
+
+__all__ = [
+    "FORMAT",
+    "NUMERICS",
+    "AvgPool2d",
+    "Conv2d",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "History",
+    "Layer",
+    "Linear",
+    "MaxPool2d",
+    "Memory",
+    "Niti",
+    "Quantized",
+    "ReLU",
+    "Sequential",
+    "TinTin",
+    "__version__",
+    "datasets",
+    "kernels",
+    "load",
+    "quantize",
+]

@@ -1,0 +1,108 @@
+"""Update rules: how weights follow their gradient, and how fast.
+
+Rates are powers of two, so an optimizer names shifts. Milestones are shares of the steps one `fit` will take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._tintin import Recipe
+
+#: largest step number a schedule can name
+_LAST_STEP = 2**32 - 2
+
+
+@dataclass(frozen=True)
+class TinTin:
+    """The rule of Tin-Tin (arXiv 2504.09405): the gradient aligned to the weights' scale, never above a share of their range.
+
+    learning_shift: the learning rate is 2^-learning_shift, 0 to 24. None picks by batch size.
+    margin: a step is at most 2^-margin of the weight range, 0 to 6.
+    rounding: of the update: "stochastic" (unbiased, the default), "nearest" or "pseudo".
+    milestones: shares of the steps after which `decay` is added to the learning shift, at most 4.
+    Rules N19, N20 and N22 of `docs/numerics.md`.
+    """
+
+    learning_shift: int | None = None
+    margin: int = 2
+    rounding: str = "stochastic"
+    milestones: Sequence[float] = (0.5, 0.75)
+    decay: int = 2
+
+    #: loss when `fit` is not told one
+    default_loss = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        if self.learning_shift is not None:
+            _within("learning_shift", self.learning_shift, 0, 24)
+        _within("margin", self.margin, 0, 6)
+        _within("decay", self.decay, 0, 24)
+        _check_milestones(self.milestones)
+
+    def recipe(self, loss: str, batch_size: int, first: int = 0, steps: int = 0) -> Recipe:
+        """The engine's recipe for `steps` steps from step `first` on; without `steps` the rate is constant."""
+        shift = self.learning_shift
+        if shift is None:
+            shift = default_learning_shift(batch_size)
+        marks = _steps(self.milestones, first, steps)
+        return Recipe("tintin", self.rounding, loss, shift, self.decay, marks, self.margin)
+
+
+@dataclass(frozen=True)
+class Niti:
+    """The rule of NITI (arXiv 2009.13108): every gradient tensor shifted to a width of `mu` bits, scales ignored.
+
+    mu: -5 to 7; None picks by batch size.
+    rounding: of the update: "pseudo" (NITI's own, the default), "stochastic" or "nearest".
+    milestones: shares of the steps after which `decay` is taken from mu, at most 4.
+    Rules N16, N21 and N22 of `docs/numerics.md`.
+    """
+
+    mu: int | None = None
+    rounding: str = "pseudo"
+    milestones: Sequence[float] = (0.5, 0.75)
+    decay: int = 1
+
+    #: loss when `fit` is not told one
+    default_loss = "niti_cross_entropy"
+
+    def __post_init__(self) -> None:
+        if self.mu is not None:
+            _within("mu", self.mu, -5, 7)
+        _within("decay", self.decay, 0, 12)
+        _check_milestones(self.milestones)
+
+    def recipe(self, loss: str, batch_size: int, first: int = 0, steps: int = 0) -> Recipe:
+        """The engine's recipe for `steps` steps from step `first` on; without `steps` mu is constant."""
+        mu = self.mu
+        if mu is None:
+            mu = 5 if batch_size >= 16 else 2
+        marks = _steps(self.milestones, first, steps)
+        return Recipe("niti", self.rounding, loss, mu, -self.decay, marks, 0)
+
+
+def default_learning_shift(batch_size: int) -> int:
+    """Learning shift of `TinTin()` for a batch size: chosen on validation data (`docs/results.md`)."""
+    return 2 if batch_size >= 32 else 3 if batch_size >= 16 else 4 if batch_size >= 8 else 5 if batch_size >= 3 else 6
+
+
+def _steps(milestones: Sequence[float], first: int, steps: int) -> list[int]:
+    return [min(first + int(share * steps), _LAST_STEP) for share in milestones] if steps else []
+
+
+def _within(name: str, value: Any, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be {least} to {most}, got {value}")
+
+
+def _check_milestones(milestones: Sequence[float]) -> None:
+    if len(milestones) > 4:
+        raise ValueError(f"at most 4 milestones, got {len(milestones)}")
+    for share in milestones:
+        if not 0 <= share <= 1:
+            raise ValueError(f"milestones are shares of the training, 0 to 1, got {share!r}")

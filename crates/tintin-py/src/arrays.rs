@@ -1,0 +1,157 @@
+//! numpy arrays to slices of mantissas, with messages that say what was given and what is expected.
+
+use numpy::{PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use tintin_core::loss::Target;
+
+use crate::error::value;
+
+/// Samples as they lie in the caller's array; copied batch by batch.
+pub enum Samples<'py> {
+    /// Pixels 0..255; mantissa = value / 2 (N10).
+    Pixels(PyReadonlyArrayDyn<'py, u8>),
+    /// Mantissas.
+    Mantissas(PyReadonlyArrayDyn<'py, i8>),
+}
+
+impl<'py> Samples<'py> {
+    /// Takes a C-contiguous uint8 or int8 array of (n, …) with `len` values per sample.
+    pub fn new(x: &Bound<'py, PyAny>, len: usize) -> PyResult<Self> {
+        let samples = if let Ok(x) = x.extract::<PyReadonlyArrayDyn<'py, u8>>() {
+            Self::Pixels(x)
+        } else if let Ok(x) = x.extract::<PyReadonlyArrayDyn<'py, i8>>() {
+            Self::Mantissas(x)
+        } else {
+            return Err(value(format!("samples must be a uint8 or int8 array, got {}", describe(x))));
+        };
+        let shape = match &samples {
+            Self::Pixels(x) => x.shape().to_vec(),
+            Self::Mantissas(x) => x.shape().to_vec(),
+        };
+        let each: usize = shape.iter().skip(1).product();
+        if shape.is_empty() || each != len {
+            return Err(value(format!("samples of {len} values expected, got an array of shape {shape:?}")));
+        }
+        samples.check_contiguous()?;
+        Ok(samples)
+    }
+
+    fn check_contiguous(&self) -> PyResult<()> {
+        let contiguous = match self {
+            Self::Pixels(x) => x.as_slice().is_ok(),
+            Self::Mantissas(x) => x.as_slice().is_ok(),
+        };
+        if contiguous {
+            Ok(())
+        } else {
+            Err(value("samples must be C-contiguous: numpy.ascontiguousarray makes them so"))
+        }
+    }
+
+    /// Number of samples.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Pixels(x) => x.shape()[0],
+            Self::Mantissas(x) => x.shape()[0],
+        }
+    }
+
+    /// Writes sample `i` as mantissas (N10). `i` is below `count`.
+    pub fn copy(&self, i: usize, out: &mut [i8]) {
+        match self {
+            Self::Pixels(x) => {
+                if let Some(x) = x.as_slice().ok().and_then(|x| x.chunks_exact(out.len()).nth(i)) {
+                    for (out, &x) in out.iter_mut().zip(x) {
+                        *out = (x >> 1).cast_signed();
+                    }
+                }
+            }
+            Self::Mantissas(x) => {
+                if let Some(x) = x.as_slice().ok().and_then(|x| x.chunks_exact(out.len()).nth(i)) {
+                    for (out, &x) in out.iter_mut().zip(x) {
+                        *out = x.max(-127);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn describe(x: &Bound<'_, PyAny>) -> String {
+    match x.cast::<PyUntypedArray>() {
+        Ok(array) => format!("{} of shape {:?}", array.dtype(), array.shape()),
+        Err(_) => x.get_type().name().map_or_else(|_| "something else".to_owned(), |name| name.to_string()),
+    }
+}
+
+/// Labels or values, one entry per sample.
+pub enum Targets<'py> {
+    Labels(PyReadonlyArray1<'py, u16>),
+    Values(PyReadonlyArrayDyn<'py, i8>, i16),
+}
+
+impl<'py> Targets<'py> {
+    /// uint16 labels below `outputs`, or int8 values of (n, outputs) with an exponent.
+    pub fn new(y: &Bound<'py, PyAny>, exponent: Option<i16>, count: usize, outputs: usize) -> PyResult<Self> {
+        if let Some(exponent) = exponent {
+            let y: PyReadonlyArrayDyn<'py, i8> = y.extract().map_err(|_| {
+                value(format!("targets must be int8 of shape ({count}, {outputs}), got {}", describe(y)))
+            })?;
+            let each: usize = y.shape().iter().skip(1).product();
+            if y.shape().first() != Some(&count) || each != outputs || y.as_slice().is_err() {
+                let shape = y.shape().to_vec();
+                return Err(value(format!(
+                    "targets must be contiguous and of shape ({count}, {outputs}), got {shape:?}"
+                )));
+            }
+            return Ok(Self::Values(y, exponent));
+        }
+        let y: PyReadonlyArray1<'py, u16> = y
+            .extract()
+            .map_err(|_| value(format!("labels must be uint16 of shape ({count},), got {}", describe(y))))?;
+        let labels = y.as_slice().map_err(|_| value("labels must be C-contiguous"))?;
+        if labels.len() != count {
+            return Err(value(format!("{count} samples but {} labels", labels.len())));
+        }
+        if let Some(label) = labels.iter().find(|label| usize::from(**label) >= outputs) {
+            return Err(value(format!("label {label} out of range: the net has {outputs} outputs, 0 the first")));
+        }
+        Ok(Self::Labels(y))
+    }
+
+    /// Target `i`, appended to the batch.
+    pub fn push(&self, i: usize, outputs: usize, batch: &mut Batch) {
+        match self {
+            Self::Labels(y) => batch.labels.extend(y.as_slice().ok().and_then(|y| y.get(i))),
+            Self::Values(y, _) => {
+                if let Some(y) = y.as_slice().ok().and_then(|y| y.chunks_exact(outputs).nth(i)) {
+                    batch.values.extend(y.iter().map(|v| (*v).max(-127)));
+                }
+            }
+        }
+    }
+}
+
+/// Copies of one batch, so that the interpreter is free while the engine works on them.
+#[derive(Default)]
+pub struct Batch {
+    pub x: Vec<i8>,
+    labels: Vec<u16>,
+    values: Vec<i8>,
+}
+
+impl Batch {
+    pub fn clear(&mut self) {
+        self.x.clear();
+        self.labels.clear();
+        self.values.clear();
+    }
+
+    /// The targets of this batch.
+    pub fn target(&self, targets: &Targets<'_>) -> Target<'_> {
+        match targets {
+            Targets::Labels(_) => Target::Labels(&self.labels),
+            Targets::Values(_, exponent) => Target::Values(&self.values, *exponent),
+        }
+    }
+}

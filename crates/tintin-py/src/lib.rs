@@ -1,0 +1,36 @@
+//! Python bindings: conversion and checks only, all arithmetic is in `tintin-core`.
+#![deny(clippy::arithmetic_side_effects)]
+
+mod arrays;
+mod engine;
+mod error;
+mod recipe;
+
+use pyo3::prelude::*;
+
+/// The engine of tintin. Private: use the names in `tintin`.
+#[pymodule(gil_used = false)]
+fn _tintin(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add("NUMERICS", tintin_core::NUMERICS)?;
+    m.add("FORMAT", tintin_core::FORMAT)?;
+    m.add_class::<engine::Engine>()?;
+    m.add_class::<recipe::Recipe>()?;
+    m.add_function(wrap_pyfunction!(kernels, m)?)?;
+    m.add_function(wrap_pyfunction!(shuffle, m)?)?;
+    Ok(())
+}
+
+/// Name of the instruction set the kernels use on this machine.
+#[pyfunction]
+fn kernels() -> &'static str {
+    tintin_core::kernels::name()
+}
+
+/// Order of epoch `epoch` over `n` samples as uint32 (rule N23).
+#[pyfunction]
+fn shuffle(py: Python<'_>, seed: u32, epoch: u32, n: u32) -> Bound<'_, numpy::PyArray1<u32>> {
+    let mut order = vec![0; n as usize];
+    py.detach(|| tintin_core::rng::shuffle(seed, epoch, &mut order));
+    numpy::PyArray1::from_vec(py, order)
+}
