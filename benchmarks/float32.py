@@ -98,9 +98,11 @@ class TorchTraining:
         for shape in self.SHAPES:
             # The range PyTorch's own layers start with.
             bound = float(np.prod(shape[1:])) ** -0.5
-            weight = torch.empty(shape).uniform_(-bound, bound)
-            if onednn and len(shape) == 4:
-                weight = weight.contiguous(memory_format=torch.channels_last)
+            # The order has to be asked for here: contiguous() would leave the first kernel,
+            # of one channel, in the slower of the two orders that are the same for it.
+            last = onednn and len(shape) == 4
+            order = torch.channels_last if last else torch.contiguous_format
+            weight = torch.empty(shape, memory_format=order).uniform_(-bound, bound)
             self.weights.append(weight.requires_grad_())
         self.velocities = [torch.zeros_like(w) for w in self.weights]
 

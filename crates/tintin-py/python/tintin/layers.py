@@ -1,6 +1,7 @@
 """Layers, with the names and arguments of PyTorch. Input and output are (height, width, channels), channels last.
 
-All are settings only; the arithmetic is the engine's (`docs/numerics.md`, N11 to N14). Sizes given as one int serve height and width.
+All are settings only; the arithmetic is the engine's (`docs/numerics.md`, N11 to N14). Sizes given as one int serve
+height and width.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
-    """Convolution of `out_channels` filters with zero padding. Weights (out_channels, kernel height, width, channels)."""
+    """Convolution of `out_channels` filters, zero padding. Weights (out_channels, kernel height, width, channels)."""
 
     out_channels: int
     kernel_size: int | Pair

@@ -1,4 +1,4 @@
-"""What a net needs on a microcontroller, byte by byte, from the engine's plan: nothing is measured, nothing estimated."""
+"""What a net needs on a microcontroller, byte by byte, from the engine's plan: not measured, not estimated."""
 
 from __future__ import annotations
 

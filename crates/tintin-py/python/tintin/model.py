@@ -1,4 +1,4 @@
-"""`Sequential`: a net in Python. Checks what it is given, loops over epochs, and leaves all arithmetic to the engine."""
+"""`Sequential`: a net in Python. Checks what it is given, loops over epochs, leaves all arithmetic to the engine."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class Sequential:
         An epoch is cut into ceil(n / batch_size) batches whose sizes differ by one at most, so none is a small rest.
         optimizer: `TinTin()` unless told. loss: "cross_entropy" (TinTin's default), "niti_cross_entropy" (Niti's) or
         "squared_error" (half the squared distance, summed over outputs). validation_data: (x, y), told after every
-        epoch. shuffle: by the seed and the step. callbacks: called as f(net, record) after every epoch. progress: a bar;
+        epoch. shuffle: by the seed and the step. callbacks: called as f(net, record) after each epoch. progress: a bar;
         None shows one on a terminal. train_from: index of the first layer to train, those before stay as they are.
         Ctrl-C stops between batches; the net then holds all steps done so far.
         """

@@ -17,7 +17,7 @@ _LAST_STEP = 2**32 - 2
 
 @dataclass(frozen=True)
 class TinTin:
-    """The rule of Tin-Tin (arXiv 2504.09405): the gradient aligned to the weights' scale, never above a share of their range.
+    """The rule of Tin-Tin (arXiv 2504.09405): the gradient aligned to the weights' scale, a step capped by their range.
 
     learning_shift: the learning rate is 2^-learning_shift, 0 to 24. None picks by batch size.
     margin: a step is at most 2^-margin of the weight range, 0 to 6.

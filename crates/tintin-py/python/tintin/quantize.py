@@ -1,4 +1,4 @@
-"""From floats to mantissas with a power-of-two scale and back: the only floats in the project besides what is printed."""
+"""From floats to mantissas with a power-of-two scale and back: the only floats besides what is printed."""
 
 from __future__ import annotations
 
