@@ -19,15 +19,33 @@ const CRC: usize = 4;
 
 /// CRC-32 (ISO-HDLC: polynomial 0xEDB88320 reflected, start and final xor all ones).
 pub const fn crc32(bytes: &[u8]) -> u32 {
+    !crc32_more(u32::MAX, bytes)
+}
+
+/// The same without the xor at start and end: goes on over several pieces.
+const fn crc32_more(mut crc: u32, bytes: &[u8]) -> u32 {
     let table = nibble_table();
-    let (mut crc, mut i) = (u32::MAX, 0);
+    let mut i = 0;
     while i < bytes.len() {
         crc ^= bytes[i] as u32;
         crc = table[(crc & 15) as usize] ^ (crc >> 4);
         crc = table[(crc & 15) as usize] ^ (crc >> 4);
         i += 1;
     }
-    !crc
+    crc
+}
+
+/// Check sum of an input shape and the layers behind it, as they stand in a file.
+pub const fn list_sum(layers: &[Layer], input: Shape) -> u32 {
+    let mut sum = crc32_more(u32::MAX, &input.h.to_le_bytes());
+    sum = crc32_more(sum, &input.w.to_le_bytes());
+    sum = crc32_more(sum, &input.c.to_le_bytes());
+    let mut i = 0;
+    while i < layers.len() {
+        sum = crc32_more(sum, &layers[i].pack());
+        i += 1;
+    }
+    sum
 }
 
 const fn nibble_table() -> [u32; 16] {
@@ -122,6 +140,11 @@ impl Header {
         };
         let state = State { seed: u32_at(bytes, 32), step: u32_at(bytes, 36) };
         Ok(Self { layers, input, state, recipe })
+    }
+
+    /// [`list_sum`] of the file this header was read from.
+    pub fn list_sum(&self, bytes: &[u8]) -> u32 {
+        crc32_more(crc32_more(u32::MAX, &bytes[20..32]), &bytes[HEAD..][..self.layers * RECORD])
     }
 }
 

@@ -37,8 +37,12 @@ struct Work {
 impl Work {
     fn new(layers: &[Layer], input: Shape, options: Options) -> Result<Self, PlanError> {
         let (slots, sizes) = planned(layers, input, options)?;
+        Ok(Self::buffers(slots, sizes, options))
+    }
+
+    fn buffers(slots: Vec<Slot>, sizes: Sizes, options: Options) -> Self {
         let (bytes, words) = (vec![0; sizes.bytes()], vec![0; sizes.words]);
-        Ok(Self { options, slots, sizes, bytes, words })
+        Self { options, slots, sizes, bytes, words }
     }
 }
 
@@ -202,10 +206,12 @@ impl Model {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
         let header = Header::read(bytes)?;
         let layers = (0..header.layers).map(|i| file::layer(bytes, i)).collect::<Result<Vec<_>, _>>()?;
-        let work = Work::new(&layers, header.input, Options::inference()).map_err(FileError::Plan)?;
-        let weights = Weights::read(bytes, &work.slots, &work.sizes)?;
-        let mut scales = vec![SlotScales::ZERO; work.sizes.slots];
-        weights.scales(&work.slots, &mut scales);
+        let options = Options::inference();
+        let (slots, sizes) = planned(&layers, header.input, options).map_err(FileError::Plan)?;
+        // buffers are made last: a file that is not sound gets no memory
+        let weights = Weights::read(bytes, &slots, &sizes)?;
+        let mut scales = vec![SlotScales::ZERO; sizes.slots];
+        weights.scales(&slots, &mut scales);
         Ok(Self {
             weights: weights.mantissas.to_vec(),
             scales,
@@ -213,7 +219,7 @@ impl Model {
             recipe: header.recipe,
             input: header.input,
             layers,
-            work,
+            work: Work::buffers(slots, sizes, options),
         })
     }
 }

@@ -43,6 +43,7 @@ pub struct Memory<'m> {
 /// A planned net in borrowed memory.
 pub struct Net<'m> {
     slots: &'m [Slot],
+    list: u32,
     first: usize,
     gradient_rows: usize,
     frozen: &'m [i8],
@@ -67,6 +68,7 @@ impl<'m> Net<'m> {
         let scratch = &mut rest[..sizes.scratch];
         Self {
             slots: &slots[..sizes.slots],
+            list: sizes.list,
             first: sizes.first,
             gradient_rows: sizes.gradient_rows,
             frozen: &frozen[..sizes.frozen],
@@ -169,14 +171,12 @@ impl<'m> Net<'m> {
     /// A file that is altered or of other layers; then nothing is changed.
     pub fn load(&mut self, file: &[u8]) -> Result<(), FileError> {
         let header = Header::read(file)?;
+        if header.list_sum(file) != self.list {
+            return Err(FileError::Value("layer list"));
+        }
         let sizes =
             Sizes { slots: self.slots.len(), weights: self.frozen.len() + self.weights.len(), ..Sizes::default() };
         let weights = Weights::read(file, self.slots, &sizes)?;
-        for slot in self.slots {
-            if crate::file::layer(file, slot.index as usize)? != slot.layer {
-                return Err(FileError::Value("layer list"));
-            }
-        }
         self.weights.copy_from_slice(&weights.mantissas[self.frozen.len()..]);
         weights.scales(self.slots, self.scales);
         *self.state = header.state;
@@ -467,7 +467,7 @@ impl SumsCall<'_> {
             return;
         }
         let (acc_scale, b) = (self.acc_scale, self.bias_scale);
-        let f = factor(i32::from(b.u - acc_scale.u), i32::from(b.d - acc_scale.d), 1);
+        let f = factor(i32::from(b.u) - i32::from(acc_scale.u), i32::from(b.d) - i32::from(acc_scale.d), 1);
         let shift = i32::from(acc_scale.s) - i32::from(b.s) - f.e;
         let channels = self.slot.rows as usize;
         let (start, rest) = acc.split_at_mut(channels);

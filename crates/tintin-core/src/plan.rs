@@ -4,6 +4,7 @@
 //! MaxPool2d on its own. The plan decides where, never what.
 
 use crate::error::PlanError;
+use crate::file::list_sum;
 use crate::layers::{Layer, MaxPool2d, Need, Role};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
@@ -13,6 +14,8 @@ use crate::tensor::Scale;
 pub const INPUT: u16 = u16::MAX;
 /// No second input.
 pub const NONE: u16 = u16::MAX - 1;
+/// Most values of one kind in a plan.
+const MOST_VALUES: u64 = 1 << 28;
 
 /// What the memory is planned for. None of it moves a bit of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +187,8 @@ impl SlotScales {
 /// Elements per role of a planned net.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
+    /// Check sum of the planned list ([`list_sum`]): a net loads files of its own layers only.
+    pub list: u32,
     /// Slots in use.
     pub slots: usize,
     /// First trained slot; `slots` when nothing is trained.
@@ -261,6 +266,7 @@ pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut 
         return Err(PlanError::list("slot table shorter than the list of layers"));
     }
     let mut sizes = Sizes {
+        list: list_sum(layers, input),
         slots: 0,
         first: 0,
         batch: options.batch as usize,
@@ -301,6 +307,11 @@ const fn assign_slots(
     let mut shape = input;
     let mut flat = true; // nothing to pool into yet
     let mut backward_terms = 0;
+    let mut values = options.batch as u64 * input.len() as u64;
+    if values > MOST_VALUES {
+        return Err(PlanError::list("input values times batch size above 2^28: use a smaller batch"));
+    }
+    let mut weights = 0;
     let mut n = 0;
     let mut i = 0;
     let mut first = usize::MAX;
@@ -309,6 +320,15 @@ const fn assign_slots(
             Ok(need) => need,
             Err(why) => return Err(PlanError::new(i, layers[i], why)),
         };
+        // everything the plan will multiply stays below 2^31, so that `usize` holds it on every machine
+        values += options.batch as u64 * need.ys.len() as u64;
+        if values > MOST_VALUES {
+            return Err(PlanError::new(i, layers[i], "outputs times batch size above 2^28: use a smaller batch"));
+        }
+        weights += need.rows as u64 * (need.row as u64 + 1);
+        if weights > MOST_VALUES {
+            return Err(PlanError::new(i, layers[i], "more than 2^28 weights"));
+        }
         let takes_over = n > 0 && slots[n - 1].sums();
         match need.role {
             Role::Rename => {
@@ -325,6 +345,9 @@ const fn assign_slots(
                         layers[i],
                         "sum of errors could overflow 32 bits: pooling windows overlap too much",
                     ));
+                }
+                if pool.kernel.0 as u64 * shape.w as u64 * shape.c as u64 > MOST_VALUES {
+                    return Err(PlanError::new(i, layers[i], "one row of pooling windows has more than 2^28 values"));
                 }
                 slots[n - 1].pool = Some(pool);
                 slots[n - 1].ps = need.ys;
@@ -361,9 +384,6 @@ const fn assign_slots(
                     sizes.frozen = sizes.weights;
                 }
                 sizes.weights += slots[n].weights() + slots[n].biases();
-                if sizes.weights > 1 << 28 {
-                    return Err(PlanError::new(i, layers[i], "more than 2^28 weights"));
-                }
                 if need.scratch as usize > sizes.scratch {
                     sizes.scratch = need.scratch as usize;
                 }
@@ -458,12 +478,12 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
             if i > sizes.first {
                 words = max(words, batch * slot.xs.len());
             }
-            if i + 1 == sizes.slots {
-                words = max(words, batch * slot.ys.len());
-            }
         } else if slot.pools() {
             // winners nobody asks for: one pooled row, again and again
             sizes.indices = max(sizes.indices, slot.ps.w as usize * slot.ps.c as usize);
+        }
+        if i + 1 == sizes.slots {
+            words = max(words, batch * slot.ys.len()); // output errors, also when only the loss is asked for
         }
         sizes.words = max(sizes.words, words);
         let own = slot.weights() + slot.biases() + 4 * words + batch * slot.ys.len();

@@ -117,7 +117,7 @@ fn wide(v: &[i32]) -> Vec<i64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 30000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn layers_equal_their_definitions((layer, xs) in layers_with_sums(), samples in 1..=3usize, values in palettes()) {
@@ -236,7 +236,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
 
 /// Drafts for the body of a net: maps that last, and every order of pool and ReLU.
 fn bodies() -> impl Strategy<Value = Vec<Draft>> {
-    let kinds = prop::sample::select(vec![0, 1, 1, 1, 1, 2, 3, 4, 4, 4, 5, 5, 5, 6]);
+    let kinds = prop::sample::select(vec![0, 1, 1, 1, 1, 1, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6]);
     let draft = (drafts(0..1), kinds, pairs(3), pairs(2));
     let draft = draft.prop_map(|(draft, kind, kernel, stride)| Draft { kind, kernel, stride, ..draft });
     prop::collection::vec(draft, 0..8)
@@ -244,11 +244,12 @@ fn bodies() -> impl Strategy<Value = Vec<Draft>> {
 
 fn cases() -> impl Strategy<Value = Case> {
     let shapes = (prop_oneof![Just(1u32), 4..=9u32], 4..=9u32, 1..=3u32).prop_map(|(h, w, c)| Shape::new(h, w, c));
-    let list = (bodies(), shapes, 1..=6u16);
+    let list = (bodies(), shapes, 2..=6u16, 0..4u8);
     // every 64th step adjusts weight scales (N20)
     let steps = prop_oneof![3 => 1..=4u32, 1 => Just(66)];
-    (list, 1..=4u32, 0..8usize, recipes(), palettes(), -9..=-5i16, steps).prop_map(
-        |((drafts, input, outputs), batch, from, recipe, values, exponent, steps)| {
+    let from = prop_oneof![2 => Just(0), 1 => 1..8usize];
+    (list, 1..=4u32, from, recipes(), palettes(), -9..=-5i16, steps).prop_map(
+        |((drafts, input, outputs, end), batch, from, recipe, values, exponent, steps)| {
             let (mut layers, mut shape) = (vec![], input);
             for draft in drafts {
                 let layer = draft.layer();
@@ -261,7 +262,7 @@ fn cases() -> impl Strategy<Value = Case> {
             }
             // most nets end in a layer to train; all have one
             let weights = layers.iter().any(|l| matches!(l, Layer::Linear(_) | Layer::Conv2d(_)));
-            if !weights || from % 4 != 0 {
+            if !weights || end > 0 {
                 layers.push(Layer::Linear(Linear::new(outputs)));
             }
             let trains = |&from: &usize| planned(&layers, input, Options::training(batch).train_from(from)).is_ok();
@@ -350,7 +351,7 @@ impl Owned {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rows_at_once_and_leftover_memory_do_not_matter(case in cases(), garbage in any::<u32>()) {
@@ -406,7 +407,6 @@ proptest! {
             case.train(&mut model.net(case.options()).unwrap(), step);
         }
         let (slots, sizes) = planned(&case.layers, case.input, case.options()).unwrap();
-        eprintln!("STAT changed={} frozen={} slots={} pool={} standmax={} steps={} taped={} relu={}", before.digest()!=model.digest(), sizes.frozen>0, slots.len(), slots.iter().any(|s|s.pool.is_some()), slots.iter().any(|s|matches!(s.role, Role::MaxPool(_))&&s.taped), case.steps, slots.iter().filter(|s|s.taped).count(), slots.iter().any(|s| s.role==Role::ReLU));
         prop_assert_eq!(&model.weights()[..sizes.frozen], &before.weights()[..sizes.frozen]);
         for (slot, (now, then)) in slots.iter().zip(model.scales().iter().zip(before.scales())) {
             if (slot.index as usize) < case.train_from {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -168,7 +169,23 @@ impl Engine {
     ) -> PyResult<()> {
         let mantissas = mantissas.as_slice().map_err(|_| value("mantissas must be contiguous"))?;
         let scale = Scale { s: scale.0.into(), u: scale.1.into(), d: scale.2.into() };
-        self.lock(py)?.set_tensor(layer, bias, mantissas, scale).map_err(error::file)
+        let mut model = self.lock(py)?;
+        let len = model
+            .slots()
+            .iter()
+            .find(|slot| slot.index == layer)
+            .map_or(0, |slot| if bias { slot.biases() } else { slot.weights() });
+        let what = if bias { "biases" } else { "weights" };
+        if len == 0 {
+            return Err(value(format!("layer {layer} has no {what}")));
+        }
+        if len != mantissas.len() {
+            return Err(value(format!("layer {layer} has {len} {what}, got {} mantissas", mantissas.len())));
+        }
+        if mantissas.contains(&-128) {
+            return Err(value("mantissas must be -127 to 127, got -128"));
+        }
+        model.set_tensor(layer, bias, mantissas, scale).map_err(error::file)
     }
 
     /// Trains on the samples named by `order`, `batch_size` at a time; returns the loss sum (2^-16) and the right answers.
@@ -190,16 +207,15 @@ impl Engine {
     ) -> PyResult<(u64, u32)> {
         let mut model = self.lock(py)?;
         let (inputs, outputs) = (model.input().len(), model.slots().last().map_or(0, |slot| slot.ys.len()));
-        if outputs > recipe.0.loss.most_outputs() {
-            return Err(value(format!("{outputs} outputs are too many for the loss {}", recipe.loss_name())));
-        }
+        recipe::check_outputs(recipe.0.loss, outputs)?;
         let samples = Samples::new(x, inputs)?;
         let targets = Targets::new(y, target_exponent, samples.count(), outputs)?;
         let order = order.as_slice().map_err(|_| value("order must be contiguous"))?;
         if let Some(i) = order.iter().find(|i| **i as usize >= samples.count()) {
             return Err(value(format!("sample {i} of {} does not exist", samples.count())));
         }
-        model.recipe = Some(recipe.0);
+        model.net(host(batch_size, train_from)).map_err(error::plan)?;
+        model.recipe = Some(recipe.0); // only now: what cannot be planned leaves the model as it was
         let mut net = model.net(host(batch_size, train_from)).map_err(error::plan)?;
         let mut batch = Batch::default();
         let mut score = tintin_core::loss::Score::default();
@@ -232,9 +248,9 @@ impl Engine {
         let inputs = model.input().len();
         let samples = Samples::new(x, inputs)?;
         let mut net = model.net(Options::inference()).map_err(error::plan)?;
-        let (mut mantissas, mut scales) = (Vec::new(), Vec::new());
-        let mut one = vec![0; inputs];
         let outputs = net.output_len();
+        let (mut mantissas, mut scales) = (room(samples.count(), outputs)?, room(samples.count(), 3)?);
+        let mut one = vec![0; inputs];
         for i in 0..samples.count() {
             samples.copy(i, &mut one);
             let (net, one, mantissas, scales) = (&mut net, &one, &mut mantissas, &mut scales);
@@ -264,8 +280,8 @@ impl Engine {
         let inputs = model.input().len();
         let samples = Samples::new(x, inputs)?;
         let loss = recipe::loss(loss)?;
-        // inference keeps no room for output errors, training of one sample does
-        let mut net = model.net(host(1, 0)).map_err(error::plan)?;
+        recipe::check_outputs(loss, model.slots().last().map_or(0, |slot| slot.ys.len()))?;
+        let mut net = model.net(Options::inference()).map_err(error::plan)?;
         let outputs = net.output_len();
         let targets = Targets::new(y, target_exponent, samples.count(), outputs)?;
         let mut batch = Batch::default();
@@ -312,10 +328,12 @@ impl Engine {
     }
 }
 
-impl Recipe {
-    fn loss_name(&self) -> String {
-        format!("{:?}", self.0.loss)
-    }
+/// Room for `count` results of `each` values, or a `MemoryError` where Rust would abort the process.
+fn room<T>(count: usize, each: usize) -> PyResult<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count.saturating_mul(each))
+        .map_err(|_| PyMemoryError::new_err(format!("no room for {count} samples of {each} outputs")))?;
+    Ok(room)
 }
 
 fn tensor<'py>(py: Python<'py>, slot: &Slot, bias: bool, scales: &SlotScales) -> PyResult<Bound<'py, PyDict>> {

@@ -36,6 +36,18 @@ pub fn loss(name: &str) -> PyResult<Loss> {
     find("loss", &LOSSES, name)
 }
 
+/// Refuses a net with more outputs than the loss can take.
+pub fn check_outputs(loss: Loss, outputs: usize) -> PyResult<()> {
+    let most = loss.most_outputs();
+    if outputs > most {
+        return Err(value(format!(
+            "the net has {outputs} outputs, the loss '{}' takes at most {most}",
+            name(&LOSSES, &loss)
+        )));
+    }
+    Ok(())
+}
+
 #[pymethods]
 impl Recipe {
     #[new]

@@ -110,6 +110,13 @@ impl Conv2d {
         if ys.checked_len().is_none() {
             return Err("output too large");
         }
+        let scratch = match w.checked_mul(row) {
+            Some(scratch) if scratch <= 1 << 28 => scratch,
+            _ => return Err("patches of one output row have more than 2^28 values"),
+        };
+        if w as u64 * row as u64 > 1 << 28 {
+            return Err("patches of one output row have more than 2^28 values");
+        }
         Ok(Need {
             ys,
             role: Role::Sums { exponent: 0 },
@@ -118,7 +125,7 @@ impl Conv2d {
             fan_out: area * rows,
             backward_terms: area * rows,
             bias: self.bias,
-            scratch: w * row,
+            scratch,
         })
     }
 

@@ -26,6 +26,8 @@ _LOSS_UNIT = 2.0**-16
 _NATS = float(np.log(2.0))
 #: samples between two looks at the bar
 _CHUNK = 4096
+#: losses by name, as the engine knows them
+_LOSSES = ("cross_entropy", "niti_cross_entropy", "squared_error")
 
 Callback = Callable[["Sequential", Record], Any]
 Samples = NDArray[Any] | Quantized
@@ -45,11 +47,13 @@ class Sequential:
     _engine: _tintin.Engine
 
     def __init__(self, layers: Sequence[Layer], input_shape: Sequence[int], seed: int = 0) -> None:
+        if isinstance(layers, Layer):
+            raise TypeError(f"layers must be a list of layers, got {layers!r}")
         layers = list(layers)
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{i}] must be a tintin layer such as tintin.Linear(10), got {layer!r}")
-        self._engine = _tintin.Engine([layer.spec() for layer in layers], _shape(input_shape), _seed(seed))
+        self._engine = _tintin.Engine([layer.spec() for layer in layers], _shape(input_shape), _count("seed", seed, 0))
 
     @classmethod
     def _of(cls, engine: _tintin.Engine) -> Sequential:
@@ -96,12 +100,12 @@ class Sequential:
         return self._engine.tensors()
 
     def set_tensor(self, layer: int, mantissas: NDArray[np.int8], scale: Sequence[int], *, bias: bool = False) -> None:
-        """Replace the mantissas (int8, as many as `tensors` has) and scale of one weight or bias tensor."""
+        """Replace the mantissas (int8, -127..127, in the order of `tensors`) and scale of one weight or bias tensor."""
         array = np.asarray(mantissas)
         if array.dtype != np.int8:
             raise TypeError(f"mantissas must be int8, got {array.dtype}")
-        s, u, d = scale
-        self._engine.set_tensor(layer, bias, np.ascontiguousarray(array).reshape(-1), (s, u, d))
+        flat = np.ascontiguousarray(array).reshape(-1)
+        self._engine.set_tensor(_count("layer", layer, 0), bool(bias), flat, _scale(scale))
 
     def memory(
         self, batch_size: int = 1, training: bool = True, *, train_from: int = 0, limit: int | None = None
@@ -112,7 +116,9 @@ class Sequential:
         above it raises ValueError with the words the compiler uses.
         """
         batch_size = _count("batch_size", batch_size)
-        plan = self._engine.plan(batch_size, _count("train_from", train_from, 0), training, limit)
+        if limit is not None:
+            limit = _count("limit", limit, 0)
+        plan = self._engine.plan(batch_size, _count("train_from", train_from, 0), bool(training), limit)
         return _memory.from_plan(plan, batch_size, training)
 
     def summary(self) -> str:
@@ -128,12 +134,16 @@ class Sequential:
             f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
         ]
         lines.insert(1, "-" * (sum(widths) + 6))
-        train, infer = self.memory(), self.memory(training=False)
+        infer = self.memory(training=False)
+        try:
+            train = f"{self.memory().total:,} bytes"
+        except ValueError as error:  # a net can be good for prediction alone
+            train = f"not possible ({error})"
         lines += [
             "-" * (sum(widths) + 6),
-            f"input {' x '.join(map(str, self.input_shape))}, {train.weights:,} weights of one byte, step {self.step}",
-            f"RAM    training, batch 1: {train.total:,} bytes   inference: {infer.total:,} bytes",
-            f"flash  model as stored: {train.flash:,} bytes (training keeps its weights in RAM)",
+            f"input {' x '.join(map(str, self.input_shape))}, {infer.weights:,} weights of one byte, step {self.step}",
+            f"RAM    training, batch 1: {train}   inference: {infer.total:,} bytes",
+            f"flash  model as stored: {infer.flash:,} bytes (training keeps its weights in RAM)",
         ]
         return "\n".join(lines)
 
@@ -174,7 +184,8 @@ class Sequential:
         Ctrl-C stops between batches; the net then holds all steps done so far.
         """
         epochs, optimizer = _count("epochs", epochs), _optimizer(optimizer)
-        loss = loss or optimizer.default_loss
+        loss = _known(optimizer.default_loss if loss is None else loss)
+        callbacks = _callbacks(callbacks)
         data = _Data(self, x, y, loss, "x", "y")
         held_out = None if validation_data is None else _validation(self, validation_data, loss)
         n = len(data)
@@ -215,7 +226,7 @@ class Sequential:
                 if held_out.labels:
                     record["val_accuracy"] = accuracy
             key = "mu" if recipe.rule == "niti" else "learning_shift"
-            record[key] = recipe.at(self.step - 1)
+            record[key] = recipe.at(max(self.step, 1) - 1)
             record["seconds"] = time.perf_counter() - start
             history.append(record)
             for callback in callbacks:
@@ -233,7 +244,7 @@ class Sequential:
     ) -> tuple[float, float]:
         """One training step on all of `x` as one batch; returns its mean loss and accuracy before the step."""
         optimizer = _optimizer(optimizer)
-        loss = loss or optimizer.default_loss
+        loss = _known(optimizer.default_loss if loss is None else loss)
         data = _Data(self, x, y, loss, "x", "y")
         n = len(data)
         total, correct = data.train(np.arange(n, dtype=np.uint32), n, optimizer.recipe(loss, n), train_from)
@@ -241,7 +252,7 @@ class Sequential:
 
     def initialise(self, seed: int) -> None:
         """Draw new initial weights from `seed` and start again at step 0."""
-        self._engine.initialise(_seed(seed))
+        self._engine.initialise(_count("seed", seed, 0))
 
     # Using
 
@@ -256,12 +267,14 @@ class Sequential:
         array, exponent = _samples(self, x, "x")
         mantissas, scales = self._engine.predict(array, exponent)
         s, u, d = scales.astype(np.float64).T[:, :, None]
-        real: NDArray[np.float32] = (mantissas * 2.0**s * 0.8**u * (4 / 3) ** d).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinity
+            real: NDArray[np.float32] = (mantissas * 2.0**s * 0.8**u * (4 / 3) ** d).astype(np.float32)
+        real[mantissas == 0] = 0  # also where the scale itself is beyond float64
         return real
 
     def evaluate(self, x: Samples, y: Any, loss: str | None = None) -> tuple[float, float]:
         """Mean loss and accuracy without learning. The loss is that of the last training unless told."""
-        data = _Data(self, x, y, loss or self._loss(), "x", "y")
+        data = _Data(self, x, y, _known(self._loss() if loss is None else loss), "x", "y")
         return data.evaluate()
 
     def score(self, x: Samples, y: Any) -> float:
@@ -378,7 +391,8 @@ def _samples(net: Sequential, x: Any, name: str) -> tuple[NDArray[Any], int]:
         raise ValueError(f"{name} must hold at least one sample, got shape {x.shape}")
     allowed = {shape, (h * w * c,)} | ({(h, w)} if c == 1 else set()) | ({(w, c)} if h == 1 else set())
     if x.shape[1:] not in allowed:
-        raise ValueError(f"{name} must have shape (n, {h}, {w}, {c}), height, width and channels last; got {x.shape}")
+        wanted = f"(n, {c})" if (h, w) == (1, 1) else f"(n, {h}, {w}, {c}), channels last"
+        raise ValueError(f"{name} must have shape {wanted}; got {x.shape}")
     return np.ascontiguousarray(x), exponent
 
 
@@ -429,11 +443,30 @@ def _shape(input_shape: Any) -> tuple[int, int, int]:
     return shape
 
 
-def _seed(seed: Any) -> int:
-    value = _count("seed", seed, 0)
-    if value >= 2**32:
-        raise ValueError(f"seed must be 0 to 2^32 - 1, got {seed}")
-    return value
+def _scale(scale: Any) -> tuple[int, int, int]:
+    try:
+        s, u, d = (operator.index(v) for v in scale)
+    except (TypeError, ValueError):
+        raise TypeError(f"scale must be three whole numbers (s, u, d), got {scale!r}") from None
+    if not all(-128 <= v <= 127 for v in (s, u, d)):
+        raise ValueError(f"scale must be (s, u, d), each -128 to 127, got {scale!r}")
+    return s, u, d
+
+
+def _known(loss: Any) -> str:
+    if not isinstance(loss, str) or loss not in _LOSSES:
+        raise ValueError(f"unknown loss {loss!r}; known are {', '.join(_LOSSES)}")
+    return loss
+
+
+def _callbacks(callbacks: Any) -> list[Callback]:
+    if callable(callbacks):
+        raise TypeError(f"callbacks must be a list of functions, got {callbacks!r} alone")
+    functions: list[Callback] = list(callbacks)
+    for function in functions:
+        if not callable(function):
+            raise TypeError(f"callbacks must be functions f(net, record), got {function!r}")
+    return functions
 
 
 def _count(name: str, value: Any, least: int = 1) -> int:

@@ -5,8 +5,10 @@ Rates are powers of two, so an optimizer names shifts. Milestones are shares of 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from ._tintin import Recipe
@@ -40,6 +42,7 @@ class TinTin:
             _within("learning_shift", self.learning_shift, 0, 24)
         _within("margin", self.margin, 0, 6)
         _within("decay", self.decay, 0, 24)
+        _check_rounding(self.rounding)
         _check_milestones(self.milestones)
 
     def recipe(self, loss: str, batch_size: int, first: int = 0, steps: int = 0) -> Recipe:
@@ -73,6 +76,7 @@ class Niti:
         if self.mu is not None:
             _within("mu", self.mu, -5, 7)
         _within("decay", self.decay, 0, 12)
+        _check_rounding(self.rounding)
         _check_milestones(self.milestones)
 
     def recipe(self, loss: str, batch_size: int, first: int = 0, steps: int = 0) -> Recipe:
@@ -94,15 +98,24 @@ def _steps(milestones: Sequence[float], first: int, steps: int) -> list[int]:
 
 
 def _within(name: str, value: Any, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be {least} to {most}, got {value}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if isinstance(value, bool) or not least <= number <= most:
+        raise ValueError(f"{name} must be a whole number, {least} to {most}, got {value!r}")
+
+
+def _check_rounding(rounding: Any) -> None:
+    if rounding not in ("nearest", "pseudo", "stochastic"):
+        raise ValueError(f"rounding must be 'nearest', 'pseudo' or 'stochastic', got {rounding!r}")
 
 
 def _check_milestones(milestones: Sequence[float]) -> None:
+    if isinstance(milestones, str) or not isinstance(milestones, Sequence):
+        raise TypeError(f"milestones must be a list of shares of the training, got {milestones!r}")
     if len(milestones) > 4:
         raise ValueError(f"at most 4 milestones, got {len(milestones)}")
     for share in milestones:
-        if not 0 <= share <= 1:
+        if not isinstance(share, Real) or not 0 <= share <= 1:
             raise ValueError(f"milestones are shares of the training, 0 to 1, got {share!r}")

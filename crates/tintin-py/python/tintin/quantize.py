@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,7 @@ class Quantized:
             raise TypeError(
                 f"mantissas must be an int8 array, got {getattr(mantissas, 'dtype', type(mantissas).__name__)}"
             )
-        if not -128 <= exponent <= 127:
-            raise ValueError(f"exponent must be -128 to 127, got {exponent}")
-        self.mantissas, self.exponent = mantissas, int(exponent)
+        self.mantissas, self.exponent = mantissas, _exponent(exponent)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,6 +48,8 @@ def quantize(values: ArrayLike, exponent: int | None = None) -> Quantized:
     data must get the exponent of the training data: `quantize(x_test, exponent=x.exponent)`; what does not fit then is
     clipped. Raises ValueError for NaN or infinity and for an array that is empty.
     """
+    if exponent is not None:
+        exponent = _exponent(exponent)
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"quantize takes real numbers, got an array of {array.dtype}")
@@ -60,9 +61,19 @@ def quantize(values: ArrayLike, exponent: int | None = None) -> Quantized:
         raise ValueError(f"quantize needs finite values, got NaN or infinity in {bad} of {array.size} places")
     if exponent is None:
         peak = float(np.abs(array).max())
-        exponent = int(np.frexp(peak)[1]) - 7 if peak > 0 else -7
-        exponent = max(-128, min(127, exponent))
-    elif not isinstance(exponent, (int, np.integer)) or isinstance(exponent, bool):
-        raise TypeError(f"exponent must be a whole number, got {exponent!r}")
-    mantissas = np.clip(np.rint(np.ldexp(array, -int(exponent))), -127, 127)
-    return Quantized(mantissas.astype(np.int8), int(exponent))
+        exponent = max(-128, int(np.frexp(peak)[1]) - 7) if peak > 0 else -7
+        if exponent > 127:
+            raise ValueError(f"quantize takes magnitudes up to 127 * 2^127, got {peak:g}: scale the values down first")
+    with np.errstate(over="ignore"):  # what overflows is clipped like all that does not fit
+        mantissas = np.clip(np.rint(np.ldexp(array, -exponent)), -127, 127)
+    return Quantized(mantissas.astype(np.int8), exponent)
+
+
+def _exponent(value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"exponent must be a whole number, got {value!r}") from None
+    if isinstance(value, bool) or not -128 <= number <= 127:
+        raise ValueError(f"exponent must be a whole number, -128 to 127, got {value!r}")
+    return number

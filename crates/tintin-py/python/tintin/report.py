@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import html
 import io
 import os
@@ -112,6 +113,8 @@ def write_report(
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Any], Any]) -> None:
     """Let `write` fill a temporary file beside `path`, then give it the name: whole or not at all."""
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", str(target.parent))
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -1,0 +1,35 @@
+"""What several test files need: layers from words, and .tin files put together by hand."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import tintin
+
+HEAD, RECORD = 64, 16  # bytes of a .tin header and of a layer record, docs/format.md
+LAYERS_AT, STEP_AT = 16, 36
+
+
+def layer(words: dict[str, Any]) -> tintin.Layer:
+    """The layer of one entry of a golden trace or of the oracle."""
+    given = {"kernel_size" if key == "kernel" else key: value for key, value in words.items() if key != "kind"}
+    return getattr(tintin, words["kind"])(**given)
+
+
+def resealed(data: bytes | bytearray) -> bytes:
+    """The same file with check sums that agree: what a bad writer, not a bad disk, leaves."""
+    data = bytearray(data)
+    end = HEAD + RECORD * struct.unpack_from("<H", data, LAYERS_AT)[0]
+    if end + 8 <= len(data):
+        struct.pack_into("<I", data, end, zlib.crc32(data[:end]))
+    struct.pack_into("<I", data, len(data) - 4, zlib.crc32(data[:-4]))
+    return bytes(data)
+
+
+def at_step(net: tintin.Sequential, step: int) -> tintin.Sequential:
+    """The net as if it had trained `step` steps."""
+    data = bytearray(net.to_bytes())
+    struct.pack_into("<I", data, STEP_AT, step)
+    return tintin.Sequential.from_bytes(resealed(data))
