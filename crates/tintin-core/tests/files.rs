@@ -306,17 +306,11 @@ fn a_net_loads_its_own_layers_only() {
             let loaded = load_into(ours, *shape, &file);
             if i == j {
                 assert_eq!(loaded, Ok(model.digest()), "{i}");
-            } else if !same_net((theirs, *input), (ours, *shape)) {
+            } else {
                 assert!(loaded.is_err(), "file of {i} into net {j}");
             }
         }
     }
-}
-
-/// Lists that compute the same with the same draws: only where a Flatten or a second ReLU stands may differ.
-fn same_net(a: (&[Layer], Shape), b: (&[Layer], Shape)) -> bool {
-    let slots = |(layers, input)| planned(layers, input, Options::training(1)).unwrap().0;
-    slots(a) == slots(b)
 }
 
 /// Exponents at the ends of what a file may hold: nonsense in, nonsense out, but no overflow.

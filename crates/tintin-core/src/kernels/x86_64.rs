@@ -14,11 +14,12 @@ enum Machine {
     Portable,
     Avx2,
     Avx512,
+    Avx512Vnni,
 }
 
 fn machine() -> Machine {
     if std::is_x86_feature_detected!("avx512bw") && std::is_x86_feature_detected!("avx512vl") {
-        Machine::Avx512
+        if std::is_x86_feature_detected!("avx512vnni") { Machine::Avx512Vnni } else { Machine::Avx512 }
     } else if std::is_x86_feature_detected!("avx2") {
         Machine::Avx2
     } else {
@@ -32,6 +33,7 @@ pub fn name() -> &'static str {
         Machine::Portable => "portable",
         Machine::Avx2 => "avx2",
         Machine::Avx512 => "avx512",
+        Machine::Avx512Vnni => "avx512 vnni",
     }
 }
 
@@ -40,7 +42,7 @@ pub fn name() -> &'static str {
 pub fn run<R>(f: impl FnOnce() -> R) -> R {
     match machine() {
         // SAFETY: `machine` has just detected the features the function is compiled for.
-        Machine::Avx512 => unsafe { run_avx512(f) },
+        Machine::Avx512 | Machine::Avx512Vnni => unsafe { run_avx512(f) },
         // SAFETY: as above.
         Machine::Avx2 => unsafe { run_avx2(f) },
         Machine::Portable => f(),
@@ -62,6 +64,8 @@ fn run_avx2<R>(f: impl FnOnce() -> R) -> R {
 pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
     match machine() {
         // SAFETY: `machine` has just detected the features the function is compiled for.
+        Machine::Avx512Vnni => unsafe { avx512_vnni::matmul(x, w, k, acc) },
+        // SAFETY: as above.
         Machine::Avx512 => unsafe { avx512::matmul(x, w, k, acc) },
         // SAFETY: as above; and a row has the sixteen values one load reads.
         Machine::Avx2 if k >= 16 => unsafe { avx2::matmul(x, w, k, acc) },
@@ -76,6 +80,10 @@ macro_rules! blocks {
         pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
             let outputs = w.len() / k;
             let samples = (x.len() / k).min(acc.len() / outputs);
+            if outputs <= 16 && k <= 2 * FEW_PAIRS && samples >= 2 * outputs {
+                few_outputs(x, w, k, acc);
+                return;
+            }
             let mut n = 0;
             while n + 2 <= samples {
                 row_of_blocks::<2>(&x[n * k..][..2 * k], w, k, &mut acc[n * outputs..][..2 * outputs]);
@@ -145,6 +153,40 @@ mod avx2 {
         _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(v.as_ptr().cast()) })
     }
 
+    /// At most sixteen outputs in two registers of eight lanes; see the AVX-512 kernel.
+    #[target_feature(enable = "avx2")]
+    fn few_outputs(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
+        let outputs = w.len() / k;
+        let mut packed = [[[0i16; 16]; 2]; FEW_PAIRS];
+        for (o, w) in w.chunks_exact(k).enumerate() {
+            for (packed, pair) in packed.iter_mut().zip(w.chunks(2)) {
+                let lane = &mut packed[o / 8][2 * (o % 8)..][..2];
+                lane[0] = i16::from(pair[0]);
+                lane[1] = pair.get(1).map_or(0, |&w| i16::from(w));
+            }
+        }
+        for (x, acc) in x.chunks_exact(k).zip(acc.chunks_exact_mut(outputs)) {
+            let mut sums = [_mm256_setzero_si256(); 2];
+            for (packed, x) in packed.iter().zip(x.chunks(2)) {
+                let second = x.get(1).map_or(0, |&x| i32::from(x));
+                let pair = _mm256_set1_epi32(i32::from(x[0]) & 0xFFFF | second << 16);
+                for (sum, packed) in sums.iter_mut().zip(packed) {
+                    // SAFETY: an array of sixteen i16 is read; unaligned loads are allowed.
+                    let w = unsafe { _mm256_loadu_si256(packed.as_ptr().cast()) };
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pair, w));
+                }
+            }
+            let mut out = [0i32; 16];
+            for (out, sum) in out.chunks_exact_mut(8).zip(sums) {
+                // SAFETY: eight i32 are stored into a slice of eight; unaligned stores are allowed.
+                unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sum) };
+            }
+            for (acc, sum) in acc.iter_mut().zip(out) {
+                *acc = acc.wrapping_add(sum);
+            }
+        }
+    }
+
     /// Lane sums of X rows of `x` times W rows of `w`; k ≥ 16.
     #[target_feature(enable = "avx2")]
     fn block<const X: usize, const W: usize>(x: &[i8], w: &[i8], k: usize) -> [[__m256i; W]; X] {
@@ -190,55 +232,119 @@ mod avx2 {
     }
 }
 
-mod avx512 {
-    use super::*;
+/// The AVX-512 kernels for one way to add the pair products of two registers to lane sums.
+macro_rules! avx512 {
+    ($features:literal, |$sum:ident, $x:ident, $w:ident| $add:expr) => {
+        use super::*;
 
-    blocks!("avx512bw,avx512vl");
+        blocks!($features);
 
-    /// The mantissas at `at` whose bit in `mask` is set, as i16, 0 for the others.
-    #[target_feature(enable = "avx512bw,avx512vl")]
-    fn load(v: &[i8], at: usize, mask: u32) -> __m512i {
-        let v = &v[at..at + (32 - mask.leading_zeros() as usize)];
-        // SAFETY: masked-out bytes are not accessed, and the slice just taken holds the others.
-        _mm512_cvtepi8_epi16(unsafe { _mm256_maskz_loadu_epi8(mask, v.as_ptr()) })
-    }
+        /// Adds the products of sixteen pairs to sixteen lane sums.
+        #[target_feature(enable = $features)]
+        fn add($sum: __m512i, $x: __m512i, $w: __m512i) -> __m512i {
+            $add
+        }
 
-    /// Lane sums of X rows of `x` times W rows of `w`.
-    #[target_feature(enable = "avx512bw,avx512vl")]
-    fn block<const X: usize, const W: usize>(x: &[i8], w: &[i8], k: usize) -> [[__m512i; W]; X] {
-        let mut sums = [[_mm512_setzero_si512(); W]; X];
-        let mut i = 0;
-        while i < k {
-            let mask = if k - i >= 32 { u32::MAX } else { (1 << (k - i)) - 1 };
-            let mut xs = [_mm512_setzero_si512(); X];
-            for (n, xs) in xs.iter_mut().enumerate() {
-                *xs = load(x, n * k + i, mask);
+        /// The mantissas at `at` whose bit in `mask` is set, as i16, 0 for the others.
+        #[target_feature(enable = $features)]
+        fn load(v: &[i8], at: usize, mask: u32) -> __m512i {
+            let v = &v[at..at + (32 - mask.leading_zeros() as usize)];
+            // SAFETY: masked-out bytes are not accessed, and the slice just taken holds the others.
+            _mm512_cvtepi8_epi16(unsafe { _mm256_maskz_loadu_epi8(mask, v.as_ptr()) })
+        }
+
+        /// Bits for the values of a row of `k` from `i` on, at most 32.
+        fn rest(i: usize, k: usize) -> u32 {
+            if k - i >= 32 { u32::MAX } else { (1 << (k - i)) - 1 }
+        }
+
+        /// Lane sums of X rows of `x` times W rows of `w`.
+        #[target_feature(enable = $features)]
+        fn block<const X: usize, const W: usize>(x: &[i8], w: &[i8], k: usize) -> [[__m512i; W]; X] {
+            let mut sums = [[_mm512_setzero_si512(); W]; X];
+            let mut i = 0;
+            while i < k {
+                let mask = rest(i, k);
+                let mut xs = [_mm512_setzero_si512(); X];
+                for (n, xs) in xs.iter_mut().enumerate() {
+                    *xs = load(x, n * k + i, mask);
+                }
+                for o in 0..W {
+                    let w = load(w, o * k + i, mask);
+                    for n in 0..X {
+                        sums[n][o] = add(sums[n][o], xs[n], w);
+                    }
+                }
+                i += 32;
             }
-            for o in 0..W {
-                let w = load(w, o * k + i, mask);
-                for n in 0..X {
-                    sums[n][o] = _mm512_add_epi32(sums[n][o], _mm512_madd_epi16(xs[n], w));
+            sums
+        }
+
+        /// At most sixteen outputs, one per lane, for many short rows of x: no lane sums to be added up at the end.
+        ///
+        /// Weights are packed once as pairs of neighbours, [pair][output]; a pair of x is then broadcast to all lanes.
+        #[target_feature(enable = $features)]
+        fn few_outputs(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
+            let outputs = w.len() / k;
+            let pairs = k.div_ceil(2);
+            let mut packed = [[0i16; 32]; FEW_PAIRS];
+            for (o, w) in w.chunks_exact(k).enumerate() {
+                for (packed, pair) in packed.iter_mut().zip(w.chunks(2)) {
+                    packed[2 * o] = i16::from(pair[0]);
+                    packed[2 * o + 1] = pair.get(1).map_or(0, |&w| i16::from(w));
                 }
             }
-            i += 32;
+            let lanes = u16::MAX >> (16 - outputs);
+            for (x, acc) in x.chunks_exact(k).zip(acc.chunks_exact_mut(outputs)) {
+                let mut wide = [0i32; FEW_PAIRS]; // a pair each
+                let mut i = 0;
+                while i < k {
+                    let values = load(x, i, rest(i, k));
+                    // SAFETY: the slice holds the sixteen pairs stored; unaligned stores are allowed.
+                    unsafe { _mm512_storeu_si512(wide[i / 2..i / 2 + 16].as_mut_ptr().cast(), values) };
+                    i += 32;
+                }
+                let mut sums = [_mm512_setzero_si512(); 2];
+                for (p, (packed, &pair)) in packed[..pairs].iter().zip(&wide).enumerate() {
+                    // SAFETY: an array of thirty-two i16 is read; unaligned loads are allowed.
+                    let w = unsafe { _mm512_loadu_si512(packed.as_ptr().cast()) };
+                    sums[p % 2] = add(sums[p % 2], _mm512_set1_epi32(pair), w);
+                }
+                let sum = _mm512_add_epi32(sums[0], sums[1]);
+                // SAFETY: `lanes` has one bit for each of the values in `acc`; masked-out lanes are not accessed.
+                unsafe {
+                    let sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(lanes, acc.as_ptr()));
+                    _mm512_mask_storeu_epi32(acc.as_mut_ptr(), lanes, sum);
+                }
+            }
         }
-        sums
-    }
 
-    #[target_feature(enable = "avx512bw,avx512vl")]
-    fn halve(v: __m512i) -> __m256i {
-        _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1))
-    }
+        #[target_feature(enable = $features)]
+        fn halve(v: __m512i) -> __m256i {
+            _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1))
+        }
 
-    #[target_feature(enable = "avx512bw,avx512vl")]
-    fn four_sums(v: &[__m512i; 4]) -> [i32; 4] {
-        reduce([halve(v[0]), halve(v[1]), halve(v[2]), halve(v[3])])
-    }
+        #[target_feature(enable = $features)]
+        fn four_sums(v: &[__m512i; 4]) -> [i32; 4] {
+            reduce([halve(v[0]), halve(v[1]), halve(v[2]), halve(v[3])])
+        }
 
-    #[target_feature(enable = "avx512bw,avx512vl")]
-    fn one_sum(v: __m512i) -> i32 {
-        reduce([halve(v); 4])[0]
-    }
+        #[target_feature(enable = $features)]
+        fn one_sum(v: __m512i) -> i32 {
+            reduce([halve(v); 4])[0]
+        }
+    };
+}
+
+/// Most pairs of a row for `few_outputs`.
+const FEW_PAIRS: usize = 64;
+
+mod avx512 {
+    avx512!("avx512bw,avx512vl", |sum, x, w| _mm512_add_epi32(sum, _mm512_madd_epi16(x, w)));
+}
+
+mod avx512_vnni {
+    avx512!("avx512bw,avx512vl,avx512vnni", |sum, x, w| _mm512_dpwssd_epi32(sum, x, w));
 }
 
 #[cfg(test)]
@@ -255,7 +361,7 @@ mod tests {
             (0..n).map(|i| [127, -127, 1, 0, -3, 64, -100][(i * 5 + salt + i / 7) % 7]).collect()
         };
         for k in (least..70).chain([127, 128, 129, 255, 400]) {
-            for (samples, outputs) in [(1, 1), (2, 4), (3, 5), (5, 11), (2, 3), (1, 8)] {
+            for (samples, outputs) in [(1, 1), (2, 4), (3, 5), (5, 11), (2, 3), (1, 8), (12, 6), (33, 16), (35, 17)] {
                 let (x, w) = (paint(samples * k, 1), paint(outputs * k, 4));
                 let mut want = vec![7; samples * outputs];
                 let mut have = want.clone();
@@ -276,9 +382,17 @@ mod tests {
 
     #[test]
     fn avx512_equals_portable() {
-        if machine() == Machine::Avx512 {
+        if matches!(machine(), Machine::Avx512 | Machine::Avx512Vnni) {
             // SAFETY: the features were just detected.
             equals_portable(|x, w, k, acc| unsafe { avx512::matmul(x, w, k, acc) }, 1);
+        }
+    }
+
+    #[test]
+    fn avx512_vnni_equals_portable() {
+        if machine() == Machine::Avx512Vnni {
+            // SAFETY: the features were just detected.
+            equals_portable(|x, w, k, acc| unsafe { avx512_vnni::matmul(x, w, k, acc) }, 1);
         }
     }
 }

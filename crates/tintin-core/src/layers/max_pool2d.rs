@@ -63,25 +63,32 @@ impl MaxPool2d {
     /// Pools one strip of `kernel.0` input rows of `xs.w` columns and `xs.c` channels into one output row and its winners.
     #[inline(always)]
     pub fn pool_row<T: Copy + Ord>(&self, xs: Shape, x: &[T], y: &mut [T], index: &mut [i8]) {
+        // sizes known to the compiler unroll the usual case
+        match self.kernel {
+            (2, 2) => self.windows(2, 2, xs, x, y, index),
+            (kh, kw) => self.windows(usize::from(kh), usize::from(kw), xs, x, y, index),
+        }
+    }
+
+    #[inline(always)]
+    fn windows<T: Copy + Ord>(&self, kh: usize, kw: usize, xs: Shape, x: &[T], y: &mut [T], index: &mut [i8]) {
         let (w, c) = (xs.w as usize, xs.c as usize);
-        let (kh, kw) = (usize::from(self.kernel.0), usize::from(self.kernel.1));
+        let step = usize::from(self.stride.1) * c;
         let places = y.chunks_exact_mut(c).zip(index.chunks_exact_mut(c)).enumerate();
         for (j, (y, index)) in places {
-            let corner = j * usize::from(self.stride.1) * c;
-            y.copy_from_slice(&x[corner..][..c]);
-            index.fill(0);
-            let mut number = 0u8;
-            for a in 0..kh {
-                for b in 0..kw {
-                    let x = &x[corner + (a * w + b) * c..][..c];
-                    for ((y, index), &x) in y.iter_mut().zip(&mut *index).zip(x) {
-                        if x > *y {
-                            *y = x;
-                            *index = number.cast_signed();
+            let x = &x[j * step..][..((kh - 1) * w + kw) * c];
+            for (ch, (y, index)) in y.iter_mut().zip(index).enumerate() {
+                let (mut top, mut winner, mut number) = (x[ch], 0u8, 0u8);
+                for a in 0..kh {
+                    for b in 0..kw {
+                        let v = x[(a * w + b) * c + ch];
+                        if v > top {
+                            (top, winner) = (v, number);
                         }
+                        number = number.wrapping_add(1);
                     }
-                    number = number.wrapping_add(1);
                 }
+                (*y, *index) = (top, winner.cast_signed());
             }
         }
     }

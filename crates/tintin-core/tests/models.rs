@@ -1,0 +1,123 @@
+//! One model, three owners of its memory, one digest.
+#![allow(missing_docs)]
+#![cfg(feature = "alloc")]
+
+mod lenet5;
+
+use lenet5::{RECIPE, SEED, drawn, image, net as lenet, train, trained};
+use std::sync::Mutex;
+use tintin_core::file::{Header, Weights};
+use tintin_core::heap::Model;
+use tintin_core::layers::*;
+use tintin_core::loss::{Loss, Target};
+use tintin_core::plan::Options;
+use tintin_core::shape::Shape;
+
+static LENET5: &[u8] = include_bytes!("data/lenet5.tin");
+
+tintin_core::model! {
+    pub mod from_file { file: include_bytes!("data/lenet5.tin"), batch: 1 }
+}
+
+tintin_core::model! {
+    /// The last two layers learn, the rest stays in the file.
+    pub mod tail { file: include_bytes!("data/lenet5.tin"), batch: 2, train_from: 9 }
+}
+
+/// A `static` net: what firmware has.
+static MEMORY: Mutex<lenet::Memory> = Mutex::new(lenet::Memory::new());
+
+/// LeNet-5 as drawn, after 3 steps (the file), and after 67, one look at the weight scales included.
+const DIGESTS: [u64; 3] = [0x6EB0E54E3B884DEA, 0x929D41DE6A12ADD0, 0x2A902FEDCBAFF6B2];
+
+#[test]
+fn lenet5_needs_what_the_readme_says() {
+    assert_eq!(lenet::SIZES.weights, 61_470);
+    assert!(lenet::SIZES.ram() <= 95_000, "{}", lenet::SIZES.ram());
+    // the type is what the plan says, and nothing else
+    assert!(size_of::<lenet::Memory>() <= lenet::SIZES.ram() + 8);
+    assert!(size_of::<tail::Memory>() < lenet::SIZES.ram() / 2);
+}
+
+/// Static, heap and decoded file: the same digests, pinned, so that debug and release builds and every machine agree.
+#[test]
+fn one_digest_for_every_owner() {
+    let mut memory = MEMORY.lock().unwrap();
+    let mut fixed = lenet::net(&mut memory);
+    fixed.initialise(SEED);
+    let mut heap = drawn();
+    let mut seen = [fixed.digest(), 0, 0];
+    assert_eq!(heap.digest(), seen[0]);
+
+    train(&mut fixed, 0..3);
+    train(&mut heap.net(Options::training(1)).unwrap(), 0..3);
+    seen[1] = fixed.digest();
+    assert_eq!(heap.digest(), seen[1]);
+
+    // from here on the file joins; the heap model is planned with all gradient rows at once, for a larger batch
+    assert_eq!(from_file::LAYERS, lenet::LAYERS);
+    assert_eq!(from_file::SIZES, lenet::SIZES);
+    let mut memory = from_file::Memory::new();
+    let mut read = from_file::net(&mut memory);
+    read.load(from_file::FILE).unwrap();
+    assert_eq!((read.digest(), read.state()), (seen[1], fixed.state()));
+    let mut again = Model::from_bytes(LENET5).unwrap();
+    assert_eq!((again.digest(), again.recipe), (seen[1], Some(RECIPE)));
+
+    train(&mut fixed, 3..67);
+    train(&mut read, 3..67);
+    train(&mut heap.net(Options { gradient_rows: 0, ..Options::training(4) }).unwrap(), 3..67);
+    train(&mut again.net(Options::training(1)).unwrap(), 3..67);
+    seen[2] = fixed.digest();
+    assert_eq!([read.digest(), heap.digest(), again.digest()], [seen[2]; 3]);
+    assert_eq!(seen, DIGESTS, "{seen:#018X?}");
+
+    let (x, _) = image(1000);
+    let y = fixed.predict(&x, -7);
+    let mut net = again.net(Options::inference()).unwrap();
+    assert_eq!(y, net.predict(&x, -7));
+}
+
+/// Frozen weights are read where they lie, here in the file itself.
+#[test]
+fn a_frozen_prefix_may_lie_in_flash() {
+    let weights = Weights::read(tail::FILE, &tail::SLOTS[..tail::SIZES.slots], &tail::SIZES).unwrap();
+    assert_eq!(tail::SIZES.frozen, 6 * 25 + 16 * 150 + 400 * 120);
+    let mut memory = tail::Memory::new();
+    let mut net = tail::net_with(&mut memory, &weights.mantissas[..tail::SIZES.frozen]);
+    net.load(tail::FILE).unwrap();
+
+    let mut heap = Model::from_bytes(LENET5).unwrap();
+    let options = Options::training(2).train_from(9);
+    assert_eq!(net.digest(), heap.digest());
+    let start = heap.digest();
+    for step in 0..20 {
+        let ((mut x, a), (more, b)) = (image(2 * step), image(2 * step + 1));
+        x.extend(more);
+        let target = Target::Labels(&[a, b]);
+        let score = heap.net(options).unwrap().train_step(&x, -7, target, &RECIPE);
+        assert_eq!(net.train_step(&x, -7, target, &RECIPE), score);
+        assert_eq!(net.digest(), heap.digest(), "step {step}");
+    }
+    assert_ne!(heap.digest(), start);
+    assert_eq!(&heap.weights()[..tail::SIZES.frozen], &weights.mantissas[..tail::SIZES.frozen]);
+}
+
+/// A net drawn anew is that of its seed, whatever it was before.
+#[test]
+fn initialise_forgets() {
+    let mut model = trained();
+    assert_eq!(Header::read(&model.to_bytes().unwrap()).unwrap().state.step, 3);
+    model.net(Options::training(1).train_from(9)).unwrap();
+    model.initialise(SEED);
+    assert_eq!((model.digest(), model.state().step), (DIGESTS[0], 0));
+}
+
+/// A net without a single sum still has a loss.
+#[test]
+fn a_net_without_weights_is_measured() {
+    let mut model = Model::new(vec![Layer::ReLU(ReLU)], Shape::flat(4), 0).unwrap();
+    let mut net = model.net(Options::inference()).unwrap();
+    let score = net.evaluate(&[5, 5, -5, 0], -7, Target::Labels(&[0]), Loss::CrossEntropy);
+    assert_eq!((score.correct, score.loss > 1 << 16), (1, true));
+}
