@@ -82,7 +82,7 @@ class TorchTraining:
     """One net and its data. Plain functions and an update by hand spare the overhead of
     modules and optimizer objects, which is a quarter of the time at batch size 1."""
 
-    SHAPES = [(6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)]
+    SHAPES = ((6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84))
 
     def __init__(self, args, data, seed):
         import torch
@@ -119,16 +119,16 @@ class TorchTraining:
         cross_entropy = torch.nn.functional.cross_entropy
         start = time.perf_counter()
         order = torch.randperm(len(self.x))
-        for x, y in zip(self.x[order].split(size), self.y[order].split(size)):
+        for x, y in zip(self.x[order].split(size), self.y[order].split(size), strict=True):
             loss = cross_entropy(self.forward(x), y)
             gradients = torch.autograd.grad(loss, self.weights)
             # torch.optim.SGD does the same.
             with torch.no_grad():
                 if self.momentum:
-                    for velocity, gradient in zip(self.velocities, gradients):
+                    for velocity, gradient in zip(self.velocities, gradients, strict=True):
                         velocity.mul_(self.momentum).add_(gradient)
                     gradients = self.velocities
-                for weight, gradient in zip(self.weights, gradients):
+                for weight, gradient in zip(self.weights, gradients, strict=True):
                     weight.add_(gradient, alpha=-rate)
         return time.perf_counter() - start
 
@@ -136,7 +136,7 @@ class TorchTraining:
         with self.torch.inference_mode():
             right = sum(
                 int((self.forward(x).argmax(1) == y).sum())
-                for x, y in zip(self.x_test.split(500), self.y_test.split(500))
+                for x, y in zip(self.x_test.split(500), self.y_test.split(500), strict=True)
             )
         return 100 * right / len(self.y_test)
 

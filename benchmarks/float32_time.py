@@ -31,7 +31,7 @@ def initial_weights():
     """Uniform weights as PyTorch starts with."""
     rng = np.random.default_rng(0)
     bounds = [float(np.prod(shape[:-1])) ** -0.5 for shape in SHAPES]
-    return [rng.uniform(-b, b, s).astype(np.float32) for b, s in zip(bounds, SHAPES)]
+    return [rng.uniform(-b, b, s).astype(np.float32) for b, s in zip(bounds, SHAPES, strict=True)]
 
 
 def batches(order, size):
@@ -80,7 +80,7 @@ def jax_epoch(args, images, labels):
         # mode="clip" spares the check of indices that are valid anyway.
         xb, yb = jnp.take(x, index, 0, mode="clip"), jnp.take(y, index, 0, mode="clip")
         gradients = jax.grad(loss)(weights, xb, yb)
-        return [w - args.lr * g for w, g in zip(weights, gradients)]
+        return [w - args.lr * g for w, g in zip(weights, gradients, strict=True)]
 
     jit_step = jax.jit(step, donate_argnums=0)
 
@@ -125,7 +125,7 @@ def tensorflow_epoch(args, images, labels):
             a = tf.reshape(a, (-1, 400))
             a = tf.nn.relu(tf.nn.relu(a @ f1) @ f2) @ f3
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(yb, a))
-        for weight, gradient in zip(weights, tape.gradient(loss, weights)):
+        for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
             weight.assign_sub(args.lr * gradient)
 
     jit_step = tf.function(step, jit_compile=args.xla)

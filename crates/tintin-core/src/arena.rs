@@ -31,7 +31,7 @@ impl<const BYTES: usize, const WORDS: usize, const SLOTS: usize> Arena<BYTES, WO
     /// The net of a plan in this memory, weights as they are; `frozen` holds the weights of a frozen prefix.
     ///
     /// # Panics
-    /// If the arena was sized for another plan; [`model!`](crate::model) sizes it for its own.
+    /// If the arena was sized for another plan; [`model!`](crate::model!) sizes it for its own.
     pub fn net<'m>(&'m mut self, slots: &'m [Slot], sizes: &Sizes, frozen: &'m [i8]) -> Net<'m> {
         let (weights, bytes) = self.bytes.split_at_mut(sizes.trained_weights());
         let memory =

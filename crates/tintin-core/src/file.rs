@@ -131,7 +131,7 @@ impl Header {
             return Err(FileError::Value("input shape"));
         }
         let recipe = match u16_at(bytes, 18) {
-            0 => None,
+            0 if all_zero(bytes, 40, HEAD) => None,
             1 => match recipe(bytes) {
                 Some(recipe) => Some(recipe),
                 None => return Err(FileError::Value("recipe")),
@@ -179,7 +179,17 @@ impl FileError {
     }
 }
 
+const fn all_zero(bytes: &[u8], mut at: usize, end: usize) -> bool {
+    while at < end && bytes[at] == 0 {
+        at += 1;
+    }
+    at == end
+}
+
 const fn recipe(bytes: &[u8]) -> Option<Recipe> {
+    if !all_zero(bytes, 46, 48) {
+        return None;
+    }
     let rule = match bytes[40] {
         0 if bytes[41] <= 6 => Rule::TinTin { margin: bytes[41] },
         1 if bytes[41] == 0 => Rule::Niti,

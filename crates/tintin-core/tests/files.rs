@@ -197,6 +197,9 @@ fn values_out_of_range_are_refused() {
         (41, 7, "recipe"),          // margin
         (42, 3, "recipe"),          // rounding
         (43, 3, "recipe"),          // loss
+        (46, 1, "recipe"),          // reserved
+        (47, 1, "recipe"),          // reserved
+        (18, 0, "flags"),           // no recipe, but its bytes
         (HEAD, 0, "layer record"),  // no layer
         (HEAD, 99, "layer record"), // a layer to come
         (HEAD + 1, 2, "layer record"),
@@ -396,6 +399,8 @@ proptest! {
         bytes[..12].copy_from_slice(&small().to_bytes().unwrap()[..12]);
         seal(&mut bytes);
         if let Ok(mut model) = read(&bytes) {
+            // what is accepted is exactly what would be written
+            prop_assert_eq!(&model.to_bytes().unwrap(), &bytes);
             exercise(&mut model);
         }
     }

@@ -84,3 +84,19 @@ fn format_1_reads() {
     assert_eq!(recipe.schedule, Schedule { start: 3, change: 1, milestones: [100, 2000, u32::MAX, u32::MAX] });
     assert_eq!(model.to_bytes().unwrap(), file);
 }
+
+/// The walk through the file in `docs/format.md` is this file, byte by byte.
+#[test]
+fn the_documented_dump_is_the_file() {
+    let doc = std::fs::read_to_string(format!("{}/../../docs/format.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut bytes = vec![];
+    for line in doc.lines() {
+        let (Some(at), Some(dump)) = (line.get(..4), line.get(4..)) else { continue };
+        if let (Ok(at), Some(dump)) = (usize::from_str_radix(at, 16), dump.strip_prefix("  ")) {
+            assert_eq!(at, bytes.len(), "{line}");
+            let pairs = dump.split("  ").next().unwrap_or_default().split(' ');
+            bytes.extend(pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()));
+        }
+    }
+    assert_eq!(bytes, std::fs::read(path("format1.tin")).unwrap());
+}
