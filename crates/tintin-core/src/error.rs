@@ -142,7 +142,7 @@ impl core::fmt::Display for FileError {
                 write!(f, "{found} bytes where {expected} are expected: the file was cut short or extended")
             }
             Self::Checksum(part) => write!(f, "the check sum of the {part} does not agree: the file was altered"),
-            Self::Value(what) => write!(f, "{what} out of range"),
+            Self::Value(what) => write!(f, "invalid {what}"),
             Self::Plan(error) => error.fmt(f),
         }
     }

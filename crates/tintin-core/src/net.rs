@@ -172,12 +172,16 @@ impl<'m> Net<'m> {
     pub fn load(&mut self, file: &[u8]) -> Result<(), FileError> {
         let header = Header::read(file)?;
         if header.list_sum(file) != self.list {
-            return Err(FileError::Value("layer list"));
+            return Err(FileError::Value("layer list: the file has other layers than this net"));
         }
         let sizes =
             Sizes { slots: self.slots.len(), weights: self.frozen.len() + self.weights.len(), ..Sizes::default() };
         let weights = Weights::read(file, self.slots, &sizes)?;
-        self.weights.copy_from_slice(&weights.mantissas[self.frozen.len()..]);
+        let (frozen, trained) = weights.mantissas.split_at(self.frozen.len());
+        if frozen != self.frozen {
+            return Err(FileError::Value("frozen weights: the file has others than this net"));
+        }
+        self.weights.copy_from_slice(trained);
         weights.scales(self.slots, self.scales);
         *self.state = header.state;
         Ok(())

@@ -406,6 +406,10 @@ proptest! {
         for step in 0..case.steps {
             case.train(&mut model.net(case.options()).unwrap(), step);
         }
+        // drawing anew passes the prefix by and starts the rest where it started
+        let mut owned = Owned::new(&model, case.options());
+        owned.net().initialise(case.values.1);
+        prop_assert_eq!(owned.net().digest(), before.digest());
         let (slots, sizes) = planned(&case.layers, case.input, case.options()).unwrap();
         prop_assert_eq!(&model.weights()[..sizes.frozen], &before.weights()[..sizes.frozen]);
         for (slot, (now, then)) in slots.iter().zip(model.scales().iter().zip(before.scales())) {
