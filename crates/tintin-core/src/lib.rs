@@ -38,6 +38,7 @@ pub mod arena;
 pub mod digest;
 pub mod error;
 pub mod file;
+mod forward;
 #[cfg(feature = "alloc")]
 pub mod heap;
 pub mod kernels;
@@ -50,7 +51,9 @@ pub mod plan;
 pub mod rescale;
 pub mod rng;
 pub mod shape;
+mod slot;
 pub mod tensor;
+mod update;
 
 /// Version of the arithmetic: `docs/numerics.md`. Equal versions give equal bits.
 pub const NUMERICS: u16 = 1;

@@ -6,14 +6,16 @@
 use crate::digest::Digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
+use crate::forward::SumsCall;
 use crate::kernels;
-use crate::layers::{Backward, Errors, Forward, Gradient, Role};
+use crate::layers::{Backward, Errors, Role};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
-use crate::optim::{ADJUST_EVERY, Alignment, NitiShift, Recipe, Rule, adjust, niti_row, tintin_row};
+use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
 use crate::plan::{Sizes, Slot, SlotScales};
-use crate::rescale::{BIAS_LIMIT, align, clip, factor, narrow, peak};
+use crate::rescale::{clip, narrow};
 use crate::rng::{Draws, INITIAL};
 use crate::tensor::{Scale, Tensor};
+use crate::update::Update;
 
 /// What a net keeps besides weights and scales.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -406,185 +408,5 @@ fn scatter(errors: Errors<'_>, xs: crate::shape::Shape, acc: &mut [i32]) {
     let (w, c) = (xs.w as usize, xs.c as usize);
     for (s, acc) in acc.chunks_exact_mut(xs.len()).enumerate() {
         errors.sample(s).for_each(0..c, |i, j, ch, d| acc[(i * w + j) * c + ch] += i32::from(d));
-    }
-}
-
-/// The forward pass of one slot with sums.
-struct SumsCall<'a> {
-    slot: &'a Slot,
-    x: &'a [i8],
-    w: &'a [i8],
-    acc_scale: Scale,
-    bias_scale: Scale,
-    scratch: &'a mut [i8],
-}
-
-impl SumsCall<'_> {
-    /// Sums of all samples at once.
-    fn whole(self, acc: &mut [i32]) {
-        self.fill(acc);
-        self.slot.layer.forward(Forward {
-            x: self.x,
-            w: &self.w[..self.slot.weights()],
-            acc,
-            scratch: self.scratch,
-            xs: self.slot.xs,
-            ys: self.slot.ss,
-            first: 0,
-            rows: self.slot.ss.h as usize,
-        });
-    }
-
-    /// Sums of one pooled row at a time: only the maxima are kept (N13).
-    fn pooled(self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
-        let Some(pool) = self.slot.pool else { return };
-        let slot = self.slot;
-        let strip = &mut strip[..slot.strip()];
-        let pooled = slot.ps.w as usize * slot.ps.c as usize;
-        for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
-            for (i, acc) in acc.chunks_exact_mut(pooled).enumerate() {
-                self.fill(strip);
-                slot.layer.forward(Forward {
-                    x: &self.x[s * slot.xs.len()..][..slot.xs.len()],
-                    w: &self.w[..slot.weights()],
-                    acc: strip,
-                    scratch: self.scratch,
-                    xs: slot.xs,
-                    ys: slot.ss,
-                    first: i * pool.stride.0 as usize,
-                    rows: pool.kernel.0 as usize,
-                });
-                let at = if slot.taped { slot.indices + s * slot.ps.len() + i * pooled } else { 0 };
-                let index = &mut indices[at..][..pooled];
-                kernels::run(
-                    #[inline(always)]
-                    || pool.pool_row(slot.ss, strip, acc, index),
-                );
-            }
-        }
-    }
-
-    /// Where sums start: the aligned bias, or 0 (N12).
-    fn fill(&self, acc: &mut [i32]) {
-        if !self.slot.bias {
-            acc.fill(0);
-            return;
-        }
-        let (acc_scale, b) = (self.acc_scale, self.bias_scale);
-        let f = factor(i32::from(b.u) - i32::from(acc_scale.u), i32::from(b.d) - i32::from(acc_scale.d), 1);
-        let shift = i32::from(acc_scale.s) - i32::from(b.s) - f.e;
-        let channels = self.slot.rows as usize;
-        let (start, rest) = acc.split_at_mut(channels);
-        for (v, &b) in start.iter_mut().zip(&self.w[self.slot.weights()..]) {
-            *v = align(i32::from(b) * f.m, shift, BIAS_LIMIT);
-        }
-        for rest in rest.chunks_exact_mut(channels) {
-            rest.copy_from_slice(start);
-        }
-    }
-}
-
-/// The update of one slot.
-struct Update<'a> {
-    slot: &'a Slot,
-    x: &'a [i8],
-    errors: Errors<'a>,
-    words: &'a mut [i32],
-    scales: &'a SlotScales,
-    /// Scale of the weight gradient.
-    gradient: Scale,
-    /// Scale of the error, which is that of the bias gradient.
-    error: Scale,
-    samples: usize,
-    gradient_rows: usize,
-    state: State,
-    recipe: &'a Recipe,
-}
-
-impl Update<'_> {
-    fn apply(mut self, w: &mut [i8]) {
-        let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
-        let (weights, bias) = w.split_at_mut(self.slot.weights());
-        let block = if self.gradient_rows == 0 { rows } else { self.gradient_rows.min(rows) };
-        let step = self.state.step;
-        match self.recipe.rule {
-            Rule::TinTin { margin } => {
-                let a = self.alignment(self.gradient, self.scales.w, margin);
-                for o in (0..rows).step_by(block) {
-                    let count = block.min(rows - o);
-                    self.rows(o..o + count);
-                    let w = weights[o * row..].chunks_exact_mut(row);
-                    for (i, (w, g)) in w.zip(self.words.chunks_exact(row)).take(count).enumerate() {
-                        tintin_row(w, g, a, self.recipe.rounding, self.draws(o + i));
-                    }
-                }
-                if !bias.is_empty() {
-                    self.bias_row();
-                    let a = self.alignment(self.error, self.scales.b, margin);
-                    let g = &self.words[..rows];
-                    tintin_row(bias, g, a, self.recipe.rounding, self.draws(rows));
-                }
-            }
-            Rule::Niti => {
-                let mu = self.recipe.mu(step);
-                let mut top = 0;
-                for o in (0..rows).step_by(block) {
-                    let count = block.min(rows - o);
-                    self.rows(o..o + count);
-                    top = peak(&self.words[..count * row]).max(top);
-                }
-                if let Some(n) = NitiShift::new(top, mu) {
-                    for o in (0..rows).step_by(block) {
-                        let count = block.min(rows - o);
-                        if block < rows {
-                            self.rows(o..o + count);
-                        }
-                        let w = weights[o * row..].chunks_exact_mut(row);
-                        let pairs = w.zip(self.words.chunks_exact(row)).take(count);
-                        for (i, (w, g)) in pairs.enumerate() {
-                            niti_row(w, g, n, self.recipe.rounding, self.draws(o + i));
-                        }
-                    }
-                }
-                if !bias.is_empty() {
-                    self.bias_row();
-                    let g = &self.words[..rows];
-                    if let Some(n) = NitiShift::new(peak(g), mu) {
-                        niti_row(bias, g, n, self.recipe.rounding, self.draws(rows));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Exact gradient of some weight rows, into the words.
-    fn rows(&mut self, rows: core::ops::Range<usize>) {
-        let acc = &mut self.words[..rows.len() * self.slot.row as usize];
-        acc.fill(0);
-        let (x, errors, xs) = (self.x, self.errors, self.slot.xs);
-        self.slot.layer.gradient(Gradient { x, errors, acc, xs, rows });
-    }
-
-    /// Exact gradient of the bias, into the words.
-    fn bias_row(&mut self) {
-        let channels = self.slot.rows as usize;
-        let acc = &mut self.words[..channels];
-        acc.fill(0);
-        for dy in self.errors.dy.chunks_exact(channels) {
-            for (acc, &d) in acc.iter_mut().zip(dy) {
-                *acc += i32::from(d);
-            }
-        }
-    }
-
-    fn alignment(&self, gradient: Scale, weights: Scale, margin: u8) -> Alignment {
-        let batch = u32::try_from(self.samples).unwrap_or(u32::MAX);
-        let shift = self.recipe.learning_shift(self.state.step);
-        Alignment::new(gradient, weights, batch, shift, margin)
-    }
-
-    fn draws(&self, row: usize) -> Draws {
-        let row = u32::try_from(row).unwrap_or(u32::MAX);
-        Draws::new(self.state.seed, self.state.step, self.slot.index, row)
     }
 }

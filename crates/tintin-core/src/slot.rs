@@ -1,0 +1,190 @@
+//! What a plan consists of: slots with their offsets, and sizes by role.
+
+use crate::layers::{Layer, MaxPool2d, Role};
+use crate::shape::Shape;
+use crate::tensor::Scale;
+
+/// Source of a slot that reads the net's input.
+pub const INPUT: u16 = u16::MAX;
+/// No second input.
+pub const NONE: u16 = u16::MAX - 1;
+/// One stop of the net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The layer that computes, and its index in the list.
+    pub layer: Layer,
+    /// Index of `layer` in the list: the `layer` of N8.
+    pub index: u32,
+    /// What it does.
+    pub role: Role,
+    /// Slot whose output is the input, or [`INPUT`].
+    pub source: u16,
+    /// Slot of a second input (for residual adds), or [`NONE`].
+    pub second: u16,
+    /// Ends in a ReLU.
+    pub relu: bool,
+    /// The input comes from a ReLU: its errors are masked (N18).
+    pub masked: bool,
+    /// Pool taken over, acting on the sums.
+    pub pool: Option<MaxPool2d>,
+    /// Input shape.
+    pub xs: Shape,
+    /// Shape of the sums.
+    pub ss: Shape,
+    /// Shape after pooling.
+    pub ps: Shape,
+    /// Output shape: `ps`, possibly flattened.
+    pub ys: Shape,
+    /// Weight rows and weights per row.
+    pub rows: u32,
+    /// Weights per row.
+    pub row: u32,
+    /// Products per input element.
+    pub fan_out: u32,
+    /// One bias per row, stored behind the weights.
+    pub bias: bool,
+    /// Weights and bias are trained under this plan.
+    pub trained: bool,
+    /// Backward passes here: outputs and pool winners are kept.
+    pub taped: bool,
+    /// Offset of the weights among all weights.
+    pub w: usize,
+    /// Offset of the input among the activations.
+    pub x: usize,
+    /// Offset of the output among the activations.
+    pub y: usize,
+    /// Offset among the pool indices.
+    pub indices: usize,
+}
+
+impl Slot {
+    pub(crate) const EMPTY: Self = Self {
+        layer: Layer::ReLU(crate::layers::ReLU),
+        index: 0,
+        role: Role::Rename,
+        source: INPUT,
+        second: NONE,
+        relu: false,
+        masked: false,
+        pool: None,
+        xs: Shape::flat(1),
+        ss: Shape::flat(1),
+        ps: Shape::flat(1),
+        ys: Shape::flat(1),
+        rows: 0,
+        row: 0,
+        fan_out: 0,
+        bias: false,
+        trained: false,
+        taped: false,
+        w: 0,
+        x: 0,
+        y: 0,
+        indices: 0,
+    };
+
+    /// Number of weights.
+    pub const fn weights(&self) -> usize {
+        self.rows as usize * self.row as usize
+    }
+
+    /// Number of biases.
+    pub const fn biases(&self) -> usize {
+        if self.bias { self.rows as usize } else { 0 }
+    }
+
+    /// Sums of one pooled row before pooling; 0 without a pool.
+    pub const fn strip(&self) -> usize {
+        match self.pool {
+            Some(pool) => pool.kernel.0 as usize * self.ss.w as usize * self.ss.c as usize,
+            None => 0,
+        }
+    }
+
+    /// Has sums of its own.
+    pub const fn sums(&self) -> bool {
+        matches!(self.role, Role::Sums { .. })
+    }
+
+    /// Pool winners kept per sample for the backward pass.
+    pub const fn winners(&self) -> usize {
+        if self.taped && self.pools() { self.ps.len() } else { 0 }
+    }
+
+    /// Multiply-accumulates of one sample's forward pass, counted densely.
+    pub const fn products(&self) -> usize {
+        self.ss.places() * self.weights()
+    }
+
+    /// Pools, on sums or on mantissas.
+    pub(crate) const fn pools(&self) -> bool {
+        self.pool.is_some() || matches!(self.role, Role::MaxPool(_))
+    }
+}
+
+/// The exponents of a slot's tensors while a net lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotScales {
+    /// Of the weights.
+    pub w: Scale,
+    /// Of the bias.
+    pub b: Scale,
+    /// Of the output.
+    pub y: Scale,
+}
+
+impl SlotScales {
+    /// All exponents zero.
+    pub const ZERO: Self = Self { w: Scale::pow2(0), b: Scale::pow2(0), y: Scale::pow2(0) };
+}
+
+/// Elements per role of a planned net.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Check sum of the planned list ([`list_sum`]): a net loads files of its own layers only.
+    pub list: u32,
+    /// Slots in use.
+    pub slots: usize,
+    /// First trained slot; `slots` when nothing is trained.
+    pub first: usize,
+    /// Most samples in a step.
+    pub batch: usize,
+    /// Gradient rows held at once; 0 means all.
+    pub gradient_rows: usize,
+    /// All weights and biases, i8.
+    pub weights: usize,
+    /// Those of the frozen prefix, in front, i8; may lie in flash.
+    pub frozen: usize,
+    /// Input and outputs, i8.
+    pub activations: usize,
+    /// Pool indices, one byte each.
+    pub indices: usize,
+    /// Errors, two buffers in turn, i8.
+    pub deltas: [usize; 2],
+    /// Patches of a convolution, i8.
+    pub scratch: usize,
+    /// Sums, i32.
+    pub words: usize,
+}
+
+impl Sizes {
+    /// Bytes beside the weights.
+    pub const fn bytes(&self) -> usize {
+        self.activations + self.indices + self.deltas[0] + self.deltas[1] + self.scratch
+    }
+
+    /// Weights that must lie in RAM.
+    pub const fn trained_weights(&self) -> usize {
+        self.weights - self.frozen
+    }
+
+    /// Bytes of the exponents of all slots.
+    pub const fn scales(&self) -> usize {
+        self.slots * size_of::<SlotScales>()
+    }
+
+    /// All of RAM, in bytes: trained weights, buffers, sums, scales, seed and step.
+    pub const fn ram(&self) -> usize {
+        self.trained_weights() + self.bytes() + 4 * self.words + self.scales() + size_of::<crate::net::State>()
+    }
+}

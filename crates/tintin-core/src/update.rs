@@ -1,0 +1,114 @@
+//! The update of a slot: exact gradient rows, a block at a time, and the rule that turns each into new weights (N19, N21).
+
+use crate::layers::{Errors, Gradient};
+use crate::net::State;
+use crate::optim::{Alignment, NitiShift, Recipe, Rule, niti_row, tintin_row};
+use crate::rescale::peak;
+use crate::rng::Draws;
+use crate::slot::{Slot, SlotScales};
+use crate::tensor::Scale;
+
+/// The update of one slot.
+pub(crate) struct Update<'a> {
+    pub slot: &'a Slot,
+    pub x: &'a [i8],
+    pub errors: Errors<'a>,
+    pub words: &'a mut [i32],
+    pub scales: &'a SlotScales,
+    /// Scale of the weight gradient.
+    pub gradient: Scale,
+    /// Scale of the error, which is that of the bias gradient.
+    pub error: Scale,
+    pub samples: usize,
+    pub gradient_rows: usize,
+    pub state: State,
+    pub recipe: &'a Recipe,
+}
+
+impl Update<'_> {
+    pub fn apply(mut self, w: &mut [i8]) {
+        let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
+        let (weights, bias) = w.split_at_mut(self.slot.weights());
+        let block = if self.gradient_rows == 0 { rows } else { self.gradient_rows.min(rows) };
+        let step = self.state.step;
+        match self.recipe.rule {
+            Rule::TinTin { margin } => {
+                let a = self.alignment(self.gradient, self.scales.w, margin);
+                for o in (0..rows).step_by(block) {
+                    let count = block.min(rows - o);
+                    self.rows(o..o + count);
+                    let w = weights[o * row..].chunks_exact_mut(row);
+                    for (i, (w, g)) in w.zip(self.words.chunks_exact(row)).take(count).enumerate() {
+                        tintin_row(w, g, a, self.recipe.rounding, self.draws(o + i));
+                    }
+                }
+                if !bias.is_empty() {
+                    self.bias_row();
+                    let a = self.alignment(self.error, self.scales.b, margin);
+                    let g = &self.words[..rows];
+                    tintin_row(bias, g, a, self.recipe.rounding, self.draws(rows));
+                }
+            }
+            Rule::Niti => {
+                let mu = self.recipe.mu(step);
+                let mut top = 0;
+                for o in (0..rows).step_by(block) {
+                    let count = block.min(rows - o);
+                    self.rows(o..o + count);
+                    top = peak(&self.words[..count * row]).max(top);
+                }
+                if let Some(n) = NitiShift::new(top, mu) {
+                    for o in (0..rows).step_by(block) {
+                        let count = block.min(rows - o);
+                        if block < rows {
+                            self.rows(o..o + count);
+                        }
+                        let w = weights[o * row..].chunks_exact_mut(row);
+                        let pairs = w.zip(self.words.chunks_exact(row)).take(count);
+                        for (i, (w, g)) in pairs.enumerate() {
+                            niti_row(w, g, n, self.recipe.rounding, self.draws(o + i));
+                        }
+                    }
+                }
+                if !bias.is_empty() {
+                    self.bias_row();
+                    let g = &self.words[..rows];
+                    if let Some(n) = NitiShift::new(peak(g), mu) {
+                        niti_row(bias, g, n, self.recipe.rounding, self.draws(rows));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Exact gradient of some weight rows, into the words.
+    fn rows(&mut self, rows: core::ops::Range<usize>) {
+        let acc = &mut self.words[..rows.len() * self.slot.row as usize];
+        acc.fill(0);
+        let (x, errors, xs) = (self.x, self.errors, self.slot.xs);
+        self.slot.layer.gradient(Gradient { x, errors, acc, xs, rows });
+    }
+
+    /// Exact gradient of the bias, into the words.
+    fn bias_row(&mut self) {
+        let channels = self.slot.rows as usize;
+        let acc = &mut self.words[..channels];
+        acc.fill(0);
+        for dy in self.errors.dy.chunks_exact(channels) {
+            for (acc, &d) in acc.iter_mut().zip(dy) {
+                *acc += i32::from(d);
+            }
+        }
+    }
+
+    fn alignment(&self, gradient: Scale, weights: Scale, margin: u8) -> Alignment {
+        let batch = u32::try_from(self.samples).unwrap_or(u32::MAX);
+        let shift = self.recipe.learning_shift(self.state.step);
+        Alignment::new(gradient, weights, batch, shift, margin)
+    }
+
+    fn draws(&self, row: usize) -> Draws {
+        let row = u32::try_from(row).unwrap_or(u32::MAX);
+        Draws::new(self.state.seed, self.state.step, self.slot.index, row)
+    }
+}
