@@ -32,14 +32,17 @@ impl SumsCall<'_> {
         });
     }
 
-    /// Sums of one pooled row at a time: only the maxima are kept (N13).
+    /// Sums of a band of pooled rows at a time: only the maxima are kept (N13).
     pub fn pooled(self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
         let Some(pool) = self.slot.pool else { return };
         let slot = self.slot;
-        let strip = &mut strip[..slot.strip()];
         let pooled = slot.ps.w as usize * slot.ps.c as usize;
+        let row = slot.ss.w as usize * slot.ss.c as usize;
+        let (band, stride) = (slot.band as usize, pool.stride.0 as usize);
         for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
-            for (i, acc) in acc.chunks_exact_mut(pooled).enumerate() {
+            for (b, acc) in acc.chunks_mut(band * pooled).enumerate() {
+                let rows = slot.strip_rows(acc.len() / pooled);
+                let strip = &mut strip[..rows * row];
                 self.fill(strip);
                 slot.layer.forward(Forward {
                     x: &self.x[s * slot.xs.len()..][..slot.xs.len()],
@@ -48,15 +51,17 @@ impl SumsCall<'_> {
                     scratch: self.scratch,
                     xs: slot.xs,
                     ys: slot.ss,
-                    first: i * pool.stride.0 as usize,
-                    rows: pool.kernel.0 as usize,
+                    first: b * band * stride,
+                    rows,
                 });
-                let at = if slot.taped { slot.indices + s * slot.ps.len() + i * pooled } else { 0 };
-                let index = &mut indices[at..][..pooled];
-                kernels::run(
-                    #[inline(always)]
-                    || pool.pool_row(slot.ss, strip, acc, index),
-                );
+                for (i, acc) in acc.chunks_exact_mut(pooled).enumerate() {
+                    let at = slot.indices + s * slot.ps.len() + (b * band + i) * pooled;
+                    let index = &mut indices[if slot.taped { at } else { 0 }..][..pooled];
+                    kernels::run(
+                        #[inline(always)]
+                        || pool.pool_row(slot.ss, &strip[i * stride * row..], acc, index),
+                    );
+                }
             }
         }
     }

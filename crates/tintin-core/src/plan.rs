@@ -24,6 +24,8 @@ pub struct Options {
     pub training: bool,
     /// Rows of a weight gradient held at once; 1 saves memory, 0 means all of a layer.
     pub gradient_rows: u32,
+    /// Sums of a pooled layer held as a whole map and not one pooled row at a time: faster on hosts.
+    pub whole_maps: bool,
     /// Most bytes the plan may take.
     pub ram_limit: usize,
 }
@@ -31,7 +33,12 @@ pub struct Options {
 impl Options {
     /// Training of all layers in batches of `batch` with the least memory.
     pub const fn training(batch: u32) -> Self {
-        Self { batch, train_from: 0, training: true, gradient_rows: 1, ram_limit: usize::MAX }
+        Self { batch, train_from: 0, training: true, gradient_rows: 1, whole_maps: false, ram_limit: usize::MAX }
+    }
+
+    /// The same with room for speed: for hosts, where memory is no concern.
+    pub const fn spacious(self) -> Self {
+        Self { gradient_rows: 0, whole_maps: true, ..self }
     }
 
     /// Prediction, sample by sample.
@@ -161,10 +168,12 @@ const fn assign_slots(
                         "sum of errors could overflow 32 bits: pooling windows overlap too much",
                     ));
                 }
-                if pool.kernel.0 as u64 * shape.w as u64 * shape.c as u64 > MOST_VALUES {
+                let strip = pool.kernel.0 as u64 * shape.w as u64 * shape.c as u64;
+                if strip > MOST_VALUES {
                     return Err(PlanError::new(i, layers[i], "one row of pooling windows has more than 2^28 values"));
                 }
                 slots[n - 1].pool = Some(pool);
+                slots[n - 1].band = if options.whole_maps { need.ys.h } else { 1 };
                 slots[n - 1].ps = need.ys;
                 slots[n - 1].ys = need.ys;
             }
@@ -179,6 +188,7 @@ const fn assign_slots(
                     relu: matches!(need.role, Role::ReLU),
                     masked: n > 0 && slots[n - 1].relu,
                     pool: None,
+                    band: 0,
                     xs: shape,
                     ss: need.ys,
                     ps: need.ys,

@@ -27,6 +27,8 @@ pub struct Slot {
     pub masked: bool,
     /// Pool taken over, acting on the sums.
     pub pool: Option<MaxPool2d>,
+    /// Pooled rows whose sums are held at a time.
+    pub band: u32,
     /// Input shape.
     pub xs: Shape,
     /// Shape of the sums.
@@ -67,6 +69,7 @@ impl Slot {
         relu: false,
         masked: false,
         pool: None,
+        band: 0,
         xs: Shape::flat(1),
         ss: Shape::flat(1),
         ps: Shape::flat(1),
@@ -93,10 +96,15 @@ impl Slot {
         if self.bias { self.rows as usize } else { 0 }
     }
 
-    /// Sums of one pooled row before pooling; 0 without a pool.
+    /// Sums of a band of pooled rows before pooling; 0 without a pool.
     pub const fn strip(&self) -> usize {
+        self.strip_rows(self.band as usize) * self.ss.w as usize * self.ss.c as usize
+    }
+
+    /// Rows of sums under `band` pooled rows.
+    pub const fn strip_rows(&self, band: usize) -> usize {
         match self.pool {
-            Some(pool) => pool.kernel.0 as usize * self.ss.w as usize * self.ss.c as usize,
+            Some(pool) => (band - 1) * pool.stride.0 as usize + pool.kernel.0 as usize,
             None => 0,
         }
     }

@@ -280,6 +280,7 @@ fn replay(name: &str, file: &Value, gradient_rows: u32) {
     let exponent = int(&file["input_exponent"]) as i16;
     let options = Options {
         gradient_rows,
+        whole_maps: gradient_rows == 0,
         ..Options::training(int(&file["batch"]) as u32).train_from(int(&file["train_from"]) as usize)
     };
     let samples: Vec<Vec<i8>> = file["samples"].as_array().unwrap().iter().map(bytes).collect();

@@ -37,9 +37,10 @@ impl<'py> Samples<'py> {
     }
 
     fn check_contiguous(&self) -> PyResult<()> {
+        // `as_slice` alone would take Fortran's order too
         let contiguous = match self {
-            Self::Pixels(x) => x.as_slice().is_ok(),
-            Self::Mantissas(x) => x.as_slice().is_ok(),
+            Self::Pixels(x) => x.is_c_contiguous(),
+            Self::Mantissas(x) => x.is_c_contiguous(),
         };
         if contiguous {
             Ok(())
@@ -98,10 +99,10 @@ impl<'py> Targets<'py> {
                 value(format!("targets must be int8 of shape ({count}, {outputs}), got {}", describe(y)))
             })?;
             let each: usize = y.shape().iter().skip(1).product();
-            if y.shape().first() != Some(&count) || each != outputs || y.as_slice().is_err() {
+            if y.shape().first() != Some(&count) || each != outputs || !y.is_c_contiguous() {
                 let shape = y.shape().to_vec();
                 return Err(value(format!(
-                    "targets must be contiguous and of shape ({count}, {outputs}), got {shape:?}"
+                    "targets must be C-contiguous and of shape ({count}, {outputs}), got {shape:?}"
                 )));
             }
             return Ok(Self::Values(y, exponent));

@@ -1,6 +1,7 @@
 //! The model behind `tintin.Sequential`: a heap model, a lock, and loops over batches.
 
-use std::sync::{Mutex, MutexGuard};
+use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::exceptions::PyMemoryError;
@@ -27,13 +28,31 @@ pub struct Engine(Mutex<Model>);
 impl Engine {
     /// The model, once no other thread uses it; the interpreter is free meanwhile.
     fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Model>> {
+        if LISTENING.get() && matches!(self.0.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(value(
+                "this net is at work below the signal handler that asks it: wait until the call is over",
+            ));
+        }
         self.0.lock_py_attached(py).map_err(|_| value("this net was left half-changed by an earlier failure"))
     }
 }
 
-/// A plan for the host: all rows of a gradient at once.
+thread_local! {
+    /// This thread runs signal handlers while it has locked a net: waiting for that net would be for ever.
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Hears Ctrl-C and other signals with a net locked.
+fn listen(py: Python<'_>) -> PyResult<()> {
+    let before = LISTENING.replace(true);
+    let heard = py.check_signals();
+    LISTENING.set(before);
+    heard
+}
+
+/// A training plan for the host.
 fn host(batch: u32, train_from: usize) -> Options {
-    Options { gradient_rows: 0, ..Options::training(batch).train_from(train_from) }
+    Options::training(batch).train_from(train_from).spacious()
 }
 
 #[pymethods]
@@ -214,9 +233,10 @@ impl Engine {
         if let Some(i) = order.iter().find(|i| **i as usize >= samples.count()) {
             return Err(value(format!("sample {i} of {} does not exist", samples.count())));
         }
-        model.net(host(batch_size, train_from)).map_err(error::plan)?;
+        let options = host(batch_size, train_from);
+        model.net(options).map_err(error::plan)?;
         model.recipe = Some(recipe.0); // only now: what cannot be planned leaves the model as it was
-        let mut net = model.net(host(batch_size, train_from)).map_err(error::plan)?;
+        drop(model);
         let mut batch = Batch::default();
         let mut score = tintin_core::loss::Score::default();
         for part in order.chunks(batch_size as usize) {
@@ -229,8 +249,12 @@ impl Engine {
                 targets.push(i as usize, outputs, &mut batch);
             }
             let target = batch.target(&targets);
+            let mut model = self.lock(py)?;
+            let mut net = model.net(options).map_err(error::plan)?;
             let (net, x) = (&mut net, &batch.x);
             score = score.plus(py.detach(|| net.train_step(x, exponent, target, &recipe.0)));
+            // between batches anyone may use the net: another thread, or a signal handler that saves it
+            drop(model);
             py.check_signals()?;
         }
         Ok((score.loss, score.correct))
@@ -247,7 +271,7 @@ impl Engine {
         let mut model = self.lock(py)?;
         let inputs = model.input().len();
         let samples = Samples::new(x, inputs)?;
-        let mut net = model.net(Options::inference()).map_err(error::plan)?;
+        let mut net = model.net(Options::inference().spacious()).map_err(error::plan)?;
         let outputs = net.output_len();
         let (mut mantissas, mut scales) = (room(samples.count(), outputs)?, room(samples.count(), 3)?);
         let mut one = vec![0; inputs];
@@ -259,7 +283,7 @@ impl Engine {
                 mantissas.extend_from_slice(y.mantissas);
                 scales.extend_from_slice(&[y.scale.s, y.scale.u, y.scale.d]);
             });
-            py.check_signals()?;
+            listen(py)?;
         }
         let n = samples.count();
         Ok((PyArray1::from_vec(py, mantissas).reshape([n, outputs])?, PyArray1::from_vec(py, scales).reshape([n, 3])?))
@@ -281,7 +305,7 @@ impl Engine {
         let samples = Samples::new(x, inputs)?;
         let loss = recipe::loss(loss)?;
         recipe::check_outputs(loss, model.slots().last().map_or(0, |slot| slot.ys.len()))?;
-        let mut net = model.net(Options::inference()).map_err(error::plan)?;
+        let mut net = model.net(Options::inference().spacious()).map_err(error::plan)?;
         let outputs = net.output_len();
         let targets = Targets::new(y, target_exponent, samples.count(), outputs)?;
         let mut batch = Batch::default();
@@ -296,7 +320,7 @@ impl Engine {
             let target = batch.target(&targets);
             let (net, x) = (&mut net, &batch.x);
             score = score.plus(py.detach(|| net.evaluate(x, exponent, target, loss)));
-            py.check_signals()?;
+            listen(py)?;
         }
         Ok((score.loss, score.correct))
     }

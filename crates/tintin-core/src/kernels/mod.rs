@@ -3,9 +3,13 @@
 //! Sums wrap modulo 2^32 and the plan has proved that no true sum leaves ±MAX_SUM (N2), so any order is exact.
 
 mod cast;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod conv_avx512;
 mod portable;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
+
+use crate::shape::Shape;
 
 pub use cast::as_mantissas;
 pub use portable::axpy;
@@ -28,6 +32,38 @@ pub fn run<R>(f: impl FnOnce() -> R) -> R {
 #[inline(always)]
 pub fn run<R>(f: impl FnOnce() -> R) -> R {
     f()
+}
+
+/// Rows of a convolution's sums, for machines that do better than gathering patches for [`matmul`].
+#[derive(Clone, Copy)]
+pub struct Conv2d {
+    /// Kernel height and width.
+    pub kernel: (usize, usize),
+    /// Vertical and horizontal stride.
+    pub stride: (usize, usize),
+    /// Zeros above and below, left and right.
+    pub padding: (usize, usize),
+    /// Input shape.
+    pub xs: Shape,
+    /// Output shape.
+    pub ys: Shape,
+    /// First output row.
+    pub first: usize,
+    /// Number of output rows.
+    pub rows: usize,
+}
+
+impl Conv2d {
+    /// `acc` (rows, width, channels) += exact sums of one sample, if this machine has a kernel for it; else false, nothing done.
+    pub fn sums(&self, x: &[i8], w: &[i8], acc: &mut [i32]) -> bool {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        return x86_64::conv2d(self, x, w, acc);
+        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+        {
+            let _ = (x, w, acc);
+            false
+        }
+    }
 }
 
 /// Name of the instruction set in use.

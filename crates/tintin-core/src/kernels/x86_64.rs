@@ -73,6 +73,18 @@ pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
     }
 }
 
+/// See [`super::Conv2d::sums`].
+pub fn conv2d(call: &super::Conv2d, x: &[i8], w: &[i8], acc: &mut [i32]) -> bool {
+    match machine() {
+        // SAFETY: `machine` has just detected the features the function is compiled for.
+        Machine::Avx512Vnni => unsafe { super::conv_avx512::vnni::conv2d(call, x, w, acc) },
+        // SAFETY: as above.
+        Machine::Avx512 => unsafe { super::conv_avx512::plain::conv2d(call, x, w, acc) },
+        Machine::Avx2 | Machine::Portable => return false,
+    }
+    true
+}
+
 /// The loop over blocks of 2 × 4 sums, written once; a machine gives `block::<X, W>`: X rows of x against W rows of w.
 macro_rules! blocks {
     ($features:literal) => {

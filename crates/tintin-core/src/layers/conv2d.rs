@@ -7,7 +7,7 @@
 
 use super::linear::check_sum;
 use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, windows};
-use crate::kernels::{axpy, matmul};
+use crate::kernels::{self, axpy, matmul};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
 
@@ -158,8 +158,20 @@ impl Sums for Conv2d {
         let (xs, ys) = (call.xs, call.ys);
         let k = self.kernel.0 as usize * self.kernel.1 as usize * xs.c as usize;
         let acc_row = ys.w as usize * ys.c as usize;
+        let direct = kernels::Conv2d {
+            kernel: (self.kernel.0 as usize, self.kernel.1 as usize),
+            stride: (self.stride.0 as usize, self.stride.1 as usize),
+            padding: (self.padding.0 as usize, self.padding.1 as usize),
+            xs,
+            ys,
+            first: call.first,
+            rows: call.rows,
+        };
         let samples = call.x.chunks_exact(xs.len()).zip(call.acc.chunks_exact_mut(call.rows * acc_row));
         for (x, acc) in samples {
+            if direct.sums(x, call.w, acc) {
+                continue;
+            }
             for (i, acc) in (call.first..).zip(acc.chunks_exact_mut(acc_row)) {
                 self.gather(xs, x, i, &mut call.scratch[..ys.w as usize * k]);
                 matmul(&call.scratch[..ys.w as usize * k], call.w, k, acc);

@@ -9,7 +9,7 @@ net.score(data.x_test, data.y_test)
 net.memory(batch_size=1)          # RAM and flash on the device, byte by byte
 """
 
-from . import datasets
+from . import datasets, models
 from ._tintin import FORMAT, NUMERICS, __version__, kernels
 from .history import History
 from .layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, ReLU
@@ -39,5 +39,6 @@ __all__ = [
     "datasets",
     "kernels",
     "load",
+    "models",
     "quantize",
 ]
