@@ -1,6 +1,7 @@
 //! What can be refused: a plan (before anything runs) and a file.
 
 use crate::layers::Layer;
+use crate::shape::Shape;
 
 /// Why a list of layers cannot be planned. The same text is the compile error, the Rust error and the Python `ValueError`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct PlanError {
     pub layer: &'static str,
     /// What is wrong.
     pub why: &'static str,
+    /// Input shape the layer was given.
+    pub input: Option<Shape>,
     /// Bytes needed and bytes allowed, when memory is what is missing.
     pub bytes: Option<(usize, usize)>,
 }
@@ -18,21 +21,25 @@ pub struct PlanError {
 impl PlanError {
     /// Layer `index` cannot be, because of `why`.
     pub(crate) const fn new(index: usize, layer: Layer, why: &'static str) -> Self {
-        Self { index, layer: layer.name(), why, bytes: None }
+        Self { index, layer: layer.name(), why, input: None, bytes: None }
     }
 
     /// The list as a whole cannot be.
     pub(crate) const fn list(why: &'static str) -> Self {
-        Self { index: 0, layer: "", why, bytes: None }
+        Self { index: 0, layer: "", why, input: None, bytes: None }
     }
 
     /// The error in words, also in a constant.
     pub const fn message(&self) -> Message {
-        let mut m = Message { text: [0; 160], len: 0 };
+        let mut m = Message { text: [0; 240], len: 0 };
         if !self.layer.is_empty() {
             m = m.push("layer ").number(self.index).push(" (").push(self.layer).push("): ");
         }
         m = m.push(self.why);
+        if let Some(input) = self.input {
+            m = m.push(", input ").number(input.h as usize).push(" x ").number(input.w as usize);
+            m = m.push(" x ").number(input.c as usize);
+        }
         if let Some((needed, allowed)) = self.bytes {
             m = m.push(": ").number(needed).push(" bytes needed, ").number(allowed).push(" allowed");
         }
@@ -51,7 +58,7 @@ impl core::error::Error for PlanError {}
 /// A short text put together in a constant.
 #[derive(Clone, Copy, Debug)]
 pub struct Message {
-    text: [u8; 160],
+    text: [u8; 240],
     len: usize,
 }
 

@@ -251,6 +251,12 @@ pub fn file_len(layers: usize, slots: &[Slot], sizes: &Sizes) -> usize {
     HEAD + layers * RECORD + CRC + 4 * scales + sizes.weights + CRC
 }
 
+/// The weights of the frozen prefix of a file of the planned layers, where they lie; unchecked, which [`Weights::read`] does.
+pub fn frozen<'f>(bytes: &'f [u8], sizes: &Sizes) -> &'f [i8] {
+    let start = bytes.len() - CRC - sizes.weights;
+    as_mantissas(&bytes[start..][..sizes.frozen])
+}
+
 /// The weights in a file, after all its check sums agreed.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'f> {

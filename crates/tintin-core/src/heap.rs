@@ -37,13 +37,26 @@ struct Work {
 impl Work {
     fn new(layers: &[Layer], input: Shape, options: Options) -> Result<Self, PlanError> {
         let (slots, sizes) = planned(layers, input, options)?;
-        Ok(Self::buffers(slots, sizes, options))
+        Self::buffers(slots, sizes, options)
     }
 
-    fn buffers(slots: Vec<Slot>, sizes: Sizes, options: Options) -> Self {
-        let (bytes, words) = (vec![0; sizes.bytes()], vec![0; sizes.words]);
-        Self { options, slots, sizes, bytes, words }
+    fn buffers(slots: Vec<Slot>, sizes: Sizes, options: Options) -> Result<Self, PlanError> {
+        let (bytes, words) = (zeros(sizes.bytes())?, zeros(sizes.words)?);
+        Ok(Self { options, slots, sizes, bytes, words })
     }
+
+    /// Whether a plan for `options` runs in these buffers: the same, or one for a smaller batch.
+    fn serves(&self, options: Options) -> bool {
+        self.options.batch >= options.batch && Options { batch: self.options.batch, ..options } == self.options
+    }
+}
+
+/// `n` zeros, or an error where the allocator would abort.
+fn zeros<T: Clone + Default>(n: usize) -> Result<Vec<T>, PlanError> {
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(n).map_err(|_| PlanError::list("not enough memory on this machine for the plan"))?;
+    zeros.resize(n, T::default());
+    Ok(zeros)
 }
 
 /// Plans at run time.
@@ -65,7 +78,7 @@ impl Model {
     pub fn new(layers: Vec<Layer>, input: Shape, seed: u32) -> Result<Self, PlanError> {
         let work = Work::new(&layers, input, Options::inference())?;
         let mut model = Self {
-            weights: vec![0; work.sizes.weights],
+            weights: zeros(work.sizes.weights)?,
             scales: vec![SlotScales::ZERO; work.sizes.slots],
             state: State { seed, step: 0 },
             recipe: None,
@@ -169,7 +182,7 @@ impl Model {
     /// # Errors
     /// As [`plan`].
     pub fn net(&mut self, options: Options) -> Result<Net<'_>, PlanError> {
-        if self.work.options != options {
+        if !self.work.serves(options) {
             self.work = Work::new(&self.layers, self.input, options)?;
         }
         let Work { slots, sizes, bytes, words, .. } = &mut self.work;
@@ -219,7 +232,7 @@ impl Model {
             recipe: header.recipe,
             input: header.input,
             layers,
-            work: Work::buffers(slots, sizes, options),
+            work: Work::buffers(slots, sizes, options).map_err(FileError::Plan)?,
         })
     }
 }

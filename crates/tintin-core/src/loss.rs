@@ -21,7 +21,7 @@ impl Loss {
         match self {
             Self::CrossEntropy => 65_535,
             Self::NitiCrossEntropy => 1024,
-            Self::SquaredError => 1 << 24,
+            Self::SquaredError => 1 << 19, // 2^19 squares of 2^44 stay below 2^63
         }
     }
 }

@@ -75,9 +75,10 @@ pub const fn file_layers<const N: usize>(bytes: &[u8]) -> [Layer; N] {
 
 /// Defines a model: a module with its layers, its plan, its memory type and the function that joins them.
 ///
-/// Layers are written with their types' constructors. Optional, in this order, before `layers`: `train_from` (index of the first layer
-/// to train; those before stay frozen) and `ram` (most bytes; a larger plan does not compile). Instead of `input` and
-/// `layers` a `.tin` file may be given, whose records are decoded by the compiler.
+/// Layers are written with their types' constructors. Optional, in this order, after `batch`: `training: false` (prediction
+/// alone: all weights stay in flash), `train_from` (index of the first layer to train; those before stay frozen) and `ram` (most
+/// bytes; a larger plan does not compile). Instead of `input` and `layers` a `.tin` file may be given (`file:
+/// include_bytes!("net.tin")`), whose records are decoded by the compiler; then `load` fills the memory from the file.
 ///
 /// ```
 /// tintin_core::model! {
@@ -110,6 +111,7 @@ macro_rules! model {
         $(#[$doc:meta])* $vis:vis mod $name:ident {
             input: ($h:expr, $w:expr, $c:expr),
             batch: $batch:expr,
+            $(training: $training:expr,)?
             $(train_from: $train_from:expr,)?
             $(ram: $ram:expr,)?
             layers: [$($layer:ident $(:: $new:ident ($($argument:tt)*))? $(. $method:ident ($($value:tt)*))*),+ $(,)?]
@@ -127,13 +129,19 @@ macro_rules! model {
             )+];
             const COUNT: usize = [$(stringify!($layer)),+].len();
             pub const INPUT: $crate::shape::Shape = $crate::shape::Shape::new($h, $w, $c);
-            $crate::model!(@plan $batch $(, train_from $train_from)? $(, ram_limit $ram)?);
+            $crate::model!(@plan $batch $(, with_training $training)? $(, train_from $train_from)? $(, ram_limit $ram)?);
+            /// The net in this memory. A model with a frozen prefix takes it through `net_with`.
+            pub fn net(memory: &mut Memory) -> $crate::net::Net<'_> {
+                const { assert!(SIZES.frozen == 0, "a model with a frozen prefix needs its weights: call net_with") };
+                net_with(memory, &[])
+            }
         }
     };
     (
         $(#[$doc:meta])* $vis:vis mod $name:ident {
             file: $file:expr,
             batch: $batch:expr
+            $(, training: $training:expr)?
             $(, train_from: $train_from:expr)?
             $(, ram: $ram:expr)?
             $(,)?
@@ -148,7 +156,20 @@ macro_rules! model {
             const COUNT: usize = $crate::model::header(BYTES).layers;
             pub const LAYERS: [$crate::layers::Layer; COUNT] = $crate::model::file_layers(BYTES);
             pub const INPUT: $crate::shape::Shape = $crate::model::header(BYTES).input;
-            $crate::model!(@plan $batch $(, train_from $train_from)? $(, ram_limit $ram)?);
+            $crate::model!(@plan $batch $(, with_training $training)? $(, train_from $train_from)? $(, ram_limit $ram)?);
+            /// The net of the file: trained weights and scales are copied into this memory, a frozen prefix stays in the file.
+            ///
+            /// # Errors
+            /// A payload that was altered.
+            pub fn load(memory: &mut Memory) -> Result<$crate::net::Net<'_>, $crate::error::FileError> {
+                let mut net = net(memory);
+                net.load(FILE)?;
+                Ok(net)
+            }
+            /// The net in this memory as it is, after `load`.
+            pub fn net(memory: &mut Memory) -> $crate::net::Net<'_> {
+                net_with(memory, $crate::file::frozen(FILE, &SIZES))
+            }
         }
     };
     (@plan $batch:expr $(, $option:ident $value:expr)*) => {
@@ -163,10 +184,6 @@ macro_rules! model {
             { SIZES.words },
             { SIZES.slots },
         >;
-        /// The net in this memory; everything is trained.
-        pub fn net(memory: &mut Memory) -> $crate::net::Net<'_> {
-            net_with(memory, &[])
-        }
         /// The net in this memory over a frozen prefix of weights, which may lie in flash.
         pub fn net_with<'m>(memory: &'m mut Memory, frozen: &'m [i8]) -> $crate::net::Net<'m> {
             memory.net(&SLOTS, &SIZES, frozen)

@@ -143,6 +143,12 @@ impl<'m> Net<'m> {
     }
 
     /// One training step on the samples `x` of scale 2^`exponent`, at most the planned batch (N25).
+    ///
+    /// `target` is labels for the cross-entropies and values for the squared error.
+    ///
+    /// # Panics
+    /// On a label that is not below the number of outputs, and on slices of other lengths than planned: bugs of the caller, which owners
+    /// of data check beforehand.
     pub fn train_step(&mut self, x: &[i8], exponent: i16, target: Target<'_>, recipe: &Recipe) -> Score {
         let samples = self.forward(x, exponent);
         let score = self.measure(target, recipe.loss, samples);
@@ -259,6 +265,7 @@ impl<'m> Net<'m> {
 
     /// Leaves the output errors in the words and returns the value of the loss.
     fn measure(&mut self, target: Target<'_>, loss: Loss, samples: usize) -> Score {
+        debug_assert_eq!(matches!(target, Target::Values(..)), loss == Loss::SquaredError, "target and loss disagree");
         let last = self.slots.len() - 1;
         let (slot, scale) = (&self.slots[last], self.scales[last].y);
         let n = slot.ys.len();

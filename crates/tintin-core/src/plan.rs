@@ -46,6 +46,11 @@ impl Options {
         Self { training: false, ..Self::training(1) }
     }
 
+    /// The same for training, or for prediction alone.
+    pub const fn with_training(self, training: bool) -> Self {
+        Self { training, ..self }
+    }
+
     /// The same with a frozen prefix.
     pub const fn train_from(self, train_from: usize) -> Self {
         Self { train_from, ..self }
@@ -140,7 +145,7 @@ const fn assign_slots(
     while i < layers.len() {
         let need: Need = match layers[i].need(shape) {
             Ok(need) => need,
-            Err(why) => return Err(PlanError::new(i, layers[i], why)),
+            Err(why) => return Err(PlanError { input: Some(shape), ..PlanError::new(i, layers[i], why) }),
         };
         // everything the plan will multiply stays below 2^31, so that `usize` holds it on every machine
         values += options.batch as u64 * need.ys.len() as u64;

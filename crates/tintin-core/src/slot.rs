@@ -17,9 +17,9 @@ pub struct Slot {
     pub index: u32,
     /// What it does.
     pub role: Role,
-    /// Slot whose output is the input, or [`INPUT`].
+    /// Slot whose output is the input, or [`INPUT`]. Reserved for branches: today always the slot before.
     pub source: u16,
-    /// Slot of a second input (for residual adds), or [`NONE`].
+    /// Slot of a second input, or [`NONE`]. Reserved for residual adds: today always none.
     pub second: u16,
     /// Ends in a ReLU.
     pub relu: bool,

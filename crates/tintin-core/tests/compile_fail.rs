@@ -24,14 +24,14 @@ fn cases() -> [(&'static str, Vec<Layer>, Shape, Options, String); 5] {
             vec![Layer::Conv2d(Conv2d::new(8, (5, 5))), relu, linear(2)],
             Shape::new(4, 6, 1),
             once,
-            "layer 0 (Conv2d): kernel larger than the padded input, or stride 0".into(),
+            "layer 0 (Conv2d): kernel larger than the padded input, input 4 x 6 x 1".into(),
         ),
         (
             "sum_overflows",
             vec![Layer::Flatten(Flatten), relu, Layer::Linear(Linear::new(2).with_bias())],
             Shape::new(258, 257, 1),
             once,
-            "layer 2 (Linear): sum of products could overflow 32 bits: fan-in too large".into(),
+            "layer 2 (Linear): sum of products could overflow 32 bits: fan-in too large, input 1 x 1 x 66306".into(),
         ),
         (
             "gradient_overflows",

@@ -2,7 +2,7 @@
 //!
 //! Without padding. A power-of-two window has m = 1. Bound: cells · 127 · m ≤ MAX_SUM.
 
-use super::{Backward, Fields, Forward, Need, Role, Sums, windows};
+use super::{Backward, Fields, Forward, Need, Role, Sums, check_window, windows};
 use crate::rescale::{Factor, MAX_SUM, factor};
 use crate::shape::Shape;
 
@@ -39,10 +39,13 @@ impl AvgPool2d {
         if xs.checked_len().is_none() {
             return Err("input is empty or too large");
         }
+        if let Err(why) = check_window(self.kernel, self.stride) {
+            return Err(why);
+        }
         let (Some(h), Some(w)) =
             (windows(xs.h, self.kernel.0, self.stride.0, 0), windows(xs.w, self.kernel.1, self.stride.1, 0))
         else {
-            return Err("pooling window larger than the input, empty, or stride 0");
+            return Err("pooling window larger than the input");
         };
         let cells = self.kernel.0 as u32 * self.kernel.1 as u32;
         if cells > 1 << 20 {

@@ -5,8 +5,7 @@
 //! x, so forward gathers runs into patches and both backward sums walk runs, for non-zero errors only (three of four are zero behind a 2×2
 //! pool). Bounds: kh·kw·c ≤ 132 624 (66 052 with a bias); kh·kw·o ≤ 132 624. Height 1 serves one-dimensional signals.
 
-use super::linear::check_sum;
-use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, windows};
+use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, check_sum, check_window, windows};
 use crate::kernels::{self, axpy, matmul};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
@@ -86,14 +85,17 @@ impl Conv2d {
         if self.out_channels == 0 {
             return Err("no output channels");
         }
+        if let Err(why) = check_window(self.kernel, self.stride) {
+            return Err(why);
+        }
         if self.padding.0 >= self.kernel.0 || self.padding.1 >= self.kernel.1 {
-            return Err("padding must be smaller than the kernel, and the kernel not empty");
+            return Err("padding must be smaller than the kernel");
         }
         let (Some(h), Some(w)) = (
             windows(xs.h, self.kernel.0, self.stride.0, self.padding.0),
             windows(xs.w, self.kernel.1, self.stride.1, self.padding.1),
         ) else {
-            return Err("kernel larger than the padded input, or stride 0");
+            return Err("kernel larger than the padded input");
         };
         let rows = self.out_channels as u32;
         let Some(row) = Shape::new(self.kernel.0 as u32, self.kernel.1 as u32, xs.c).checked_len() else {

@@ -3,9 +3,8 @@
 //! x: (samples, n), w: (o, n), acc and dy: (samples, o). A map of height, width and channels counts as flat.
 //! Bounds: n ≤ 132 624 (66 052 with a bias), o ≤ 65 535.
 
-use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums};
+use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, check_sum};
 use crate::kernels::{axpy, matmul};
-use crate::rescale::{BIAS_LIMIT, MAX_SUM, MAX_TERMS};
 use crate::shape::Shape;
 
 /// Fully connected layer.
@@ -56,12 +55,6 @@ impl Linear {
             scratch: 0,
         })
     }
-}
-
-/// Refuses a forward sum of `terms` products that could overflow i32 (N2).
-pub(super) const fn check_sum(terms: u32, bias: bool) -> Result<(), &'static str> {
-    let most = if bias { (MAX_SUM - BIAS_LIMIT as u32) / (127 * 127) } else { MAX_TERMS };
-    if terms > most { Err("sum of products could overflow 32 bits: fan-in too large") } else { Ok(()) }
 }
 
 impl Sums for Linear {

@@ -3,7 +3,7 @@
 //! Works on i32 sums in place or on i8 mantissas. The winner's number within its window is kept in one byte, so a window has
 //! at most 256 places.
 
-use super::{Fields, Need, Role, windows};
+use super::{Fields, Need, Role, check_window, windows};
 use crate::shape::Shape;
 
 /// Max pooling without padding.
@@ -38,12 +38,15 @@ impl MaxPool2d {
         if xs.checked_len().is_none() {
             return Err("input is empty or too large");
         }
+        if let Err(why) = check_window(self.kernel, self.stride) {
+            return Err(why);
+        }
         if self.kernel.0 as u32 * self.kernel.1 as u32 > 256 {
             return Err("pooling window of more than 256 places");
         }
         match (windows(xs.h, self.kernel.0, self.stride.0, 0), windows(xs.w, self.kernel.1, self.stride.1, 0)) {
             (Some(h), Some(w)) => Ok(Need::plain(Shape::new(h, w, xs.c), Role::MaxPool(self))),
-            _ => Err("pooling window larger than the input, empty, or stride 0"),
+            _ => Err("pooling window larger than the input"),
         }
     }
 

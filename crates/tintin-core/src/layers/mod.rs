@@ -13,6 +13,7 @@ mod relu;
 #[cfg(test)]
 mod tests;
 
+use crate::rescale::{BIAS_LIMIT, MAX_SUM, MAX_TERMS};
 use crate::shape::Shape;
 
 pub use avg_pool2d::AvgPool2d;
@@ -239,10 +240,25 @@ impl Layer {
     }
 }
 
-/// Output extent of windows of `k` with stride `s` over `n` values with `p` zeros on both sides, if one fits.
+/// Refuses a forward sum of `terms` products that could overflow i32 (N2).
+const fn check_sum(terms: u32, bias: bool) -> Result<(), &'static str> {
+    let most = if bias { (MAX_SUM - BIAS_LIMIT as u32) / (127 * 127) } else { MAX_TERMS };
+    if terms > most { Err("sum of products could overflow 32 bits: fan-in too large") } else { Ok(()) }
+}
+
+/// Refuses an empty window or a stride of 0.
+const fn check_window(kernel: (u16, u16), stride: (u16, u16)) -> Result<(), &'static str> {
+    if kernel.0 == 0 || kernel.1 == 0 || stride.0 == 0 || stride.1 == 0 {
+        Err("kernel and stride must be at least 1")
+    } else {
+        Ok(())
+    }
+}
+
+/// Output extent of windows of `k` with stride `s` (both at least 1) over `n` values with `p` zeros on both sides, if one fits.
 const fn windows(n: u32, k: u16, s: u16, p: u16) -> Option<u32> {
     let padded = n + 2 * p as u32;
-    if k == 0 || s == 0 || padded < k as u32 { None } else { Some((padded - k as u32) / s as u32 + 1) }
+    if padded < k as u32 { None } else { Some((padded - k as u32) / s as u32 + 1) }
 }
 
 /// One enum of all layers from one line per layer: file code, type, whether it has sums.

@@ -113,20 +113,23 @@ fn records_round_trip_and_refuse_stray_bits() {
 #[test]
 fn refusals_name_the_layer() {
     let cases = [
-        (Layer::Conv2d(Conv2d::new(8, (9, 9))), "layer 0 (Conv2d): kernel larger than the padded input, or stride 0"),
-        (Layer::Conv2d(Conv2d::new(0, (1, 1))), "layer 0 (Conv2d): no output channels"),
+        (
+            Layer::Conv2d(Conv2d::new(8, (9, 9))),
+            "layer 0 (Conv2d): kernel larger than the padded input, input 7 x 7 x 1",
+        ),
+        (Layer::Conv2d(Conv2d::new(0, (1, 1))), "layer 0 (Conv2d): no output channels, input 7 x 7 x 1"),
         (
             Layer::Conv2d(Conv2d::new(1, (1, 1)).padding((1, 0))),
-            "layer 0 (Conv2d): padding must be smaller than the kernel, and the kernel not empty",
+            "layer 0 (Conv2d): padding must be smaller than the kernel, input 7 x 7 x 1",
         ),
         (
             Layer::Conv2d(Conv2d::new(65_535, (3, 3))),
-            "layer 0 (Conv2d): sum of products could overflow 32 bits: fan-out too large",
+            "layer 0 (Conv2d): sum of products could overflow 32 bits: fan-out too large, input 7 x 7 x 1",
         ),
-        (Layer::Linear(Linear::new(0)), "layer 0 (Linear): no output features"),
+        (Layer::Linear(Linear::new(0)), "layer 0 (Linear): no output features, input 7 x 7 x 1"),
         (
             Layer::MaxPool2d(MaxPool2d::new((9, 1))),
-            "layer 0 (MaxPool2d): pooling window larger than the input, empty, or stride 0",
+            "layer 0 (MaxPool2d): pooling window larger than the input, input 7 x 7 x 1",
         ),
     ];
     for (layer, message) in cases {

@@ -21,7 +21,8 @@ _LAST_STEP = 2**32 - 2
 class TinTin:
     """The rule of Tin-Tin (arXiv 2504.09405): the gradient aligned to the weights' scale, a step capped by their range.
 
-    learning_shift: the learning rate is 2^-learning_shift, 0 to 24. None picks by batch size; deep auto-encoders need 1 or 2 more.
+    learning_shift: the learning rate is 2^-learning_shift, 0 to 24. None picks by batch size; a deep auto-encoder
+        may need 1 or 2 more.
     margin: a step is at most 2^-margin of the weight range, 0 to 6.
     rounding: of the update: "stochastic" (unbiased, the default), "nearest" or "pseudo".
     milestones: shares of the steps after which `decay` is added to the learning shift, at most 4.
