@@ -449,7 +449,7 @@ def test_layers_and_shapes(make: Callable[[], Any], kind: type[Exception], parts
 def test_nets_that_cannot_be(layers: list[tintin.Layer], shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError) as caught:
         Sequential(layers, input_shape=shape)
-    assert str(caught.value) == message
+    assert str(caught.value).partition(", input ")[0] == message
 
 
 @pytest.mark.parametrize(
