@@ -1,5 +1,6 @@
 //! One 64-bit hash over weights and scales (N24): the currency of every comparison.
 
+use crate::slot::{Slot, SlotScales};
 use crate::tensor::Scale;
 
 /// FNV-1a, 64 bits.
@@ -38,4 +39,19 @@ impl Digest {
     pub const fn value(self) -> u64 {
         self.0
     }
+}
+
+/// Digest of a net's weights and scales; `weights` gives weights and bias of a slot.
+pub(crate) fn net<'a>(slots: &[Slot], scales: &[SlotScales], weights: impl Fn(&Slot) -> &'a [i8]) -> u64 {
+    let mut digest = Digest::new();
+    for (slot, scales) in slots.iter().zip(scales) {
+        if slot.rows > 0 {
+            let (weights, bias) = weights(slot).split_at(slot.weights());
+            digest.tensor(scales.w, weights);
+            if slot.bias {
+                digest.tensor(scales.b, bias);
+            }
+        }
+    }
+    digest.value()
 }

@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::digest;
 use crate::error::{FileError, PlanError};
 use crate::file::{self, Contents, Header, Weights};
 use crate::layers::Layer;
@@ -138,18 +139,7 @@ impl Model {
 
     /// Digest of weights and scales (N24).
     pub fn digest(&self) -> u64 {
-        let mut digest = crate::digest::Digest::new();
-        for (slot, scales) in self.work.slots.iter().zip(&self.scales) {
-            let w = &self.weights[slot.w..][..slot.weights() + slot.biases()];
-            let (weights, bias) = w.split_at(slot.weights());
-            if slot.rows > 0 {
-                digest.tensor(scales.w, weights);
-            }
-            if slot.bias {
-                digest.tensor(scales.b, bias);
-            }
-        }
-        digest.value()
+        digest::net(&self.work.slots, &self.scales, |slot| &self.weights[slot.w..][..slot.weights() + slot.biases()])
     }
 
     /// Replaces the mantissas and scale of one weight tensor (`bias` false) or bias (`bias` true) of layer `index`.

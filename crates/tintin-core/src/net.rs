@@ -3,7 +3,7 @@
 //! Once a plan exists nothing here fails, allocates, or knows which machine it is on. Slices of a wrong length are the
 //! caller's bug and panic; owners (`Arena`, `heap::Model`) hand out the planned ones.
 
-use crate::digest::Digest;
+use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
 use crate::forward::SumsCall;
@@ -197,18 +197,7 @@ impl<'m> Net<'m> {
 
     /// FNV-1a over all weights and scales (N24).
     pub fn digest(&self) -> u64 {
-        let mut digest = Digest::new();
-        for (slot, scales) in self.slots.iter().zip(&*self.scales) {
-            if slot.rows > 0 {
-                let w = part(self.frozen, self.weights, slot);
-                let (weights, bias) = w.split_at(slot.weights());
-                digest.tensor(scales.w, weights);
-                if slot.bias {
-                    digest.tensor(scales.b, bias);
-                }
-            }
-        }
-        digest.value()
+        digest::net(self.slots, self.scales, |slot| part(self.frozen, self.weights, slot))
     }
 
     /// Runs every slot and returns the number of samples.
