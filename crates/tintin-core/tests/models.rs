@@ -92,8 +92,8 @@ fn a_frozen_prefix_may_lie_in_flash() {
     assert_eq!(net.digest(), heap.digest());
     let start = heap.digest();
     for step in 0..20 {
-        let ((mut x, a), (more, b)) = (image(2 * step), image(2 * step + 1));
-        x.extend(more);
+        let ((first, a), (second, b)) = (image(2 * step), image(2 * step + 1));
+        let x = [first, second].concat();
         let target = Target::Labels(&[a, b]);
         let score = heap.net(options).unwrap().train_step(&x, -7, target, &RECIPE);
         assert_eq!(net.train_step(&x, -7, target, &RECIPE), score);

@@ -4,7 +4,7 @@
 
 mod cast;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
-mod conv_avx512;
+mod conv_x86_64;
 mod portable;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;

@@ -1,6 +1,6 @@
 //! AVX2 and AVX-512: hand-written inner products, and the portable source compiled for the wider registers.
 //!
-//! Chosen at run time. Products of mantissas are taken sixteen (AVX2) or thirty-two (AVX-512) at a time as i16 and added in pairs
+//! Chosen once at run time; `TINTIN_KERNELS=portable` or `avx2` asks for less. Products of mantissas are taken sixteen (AVX2) or thirty-two (AVX-512) at a time as i16 and added in pairs
 //! into i32 lanes, which is exact: one pair is at most 2 · 127². The order of the sums differs from `portable`, their value modulo 2^32 does not.
 #![allow(unsafe_code)]
 // registers are indexed by row of x and row of w alike; iterators would hide which
@@ -18,6 +18,19 @@ enum Machine {
 }
 
 fn machine() -> Machine {
+    static CHOICE: std::sync::OnceLock<Machine> = std::sync::OnceLock::new();
+    *CHOICE.get_or_init(|| {
+        let found = detect();
+        match std::env::var("TINTIN_KERNELS").as_deref() {
+            Ok("portable") => Machine::Portable,
+            Ok("avx2") if found != Machine::Portable => Machine::Avx2,
+            _ => found,
+        }
+    })
+}
+
+/// The best this machine has.
+fn detect() -> Machine {
     if std::is_x86_feature_detected!("avx512bw") && std::is_x86_feature_detected!("avx512vl") {
         if std::is_x86_feature_detected!("avx512vnni") { Machine::Avx512Vnni } else { Machine::Avx512 }
     } else if std::is_x86_feature_detected!("avx2") {
@@ -77,10 +90,12 @@ pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
 pub fn conv2d(call: &super::Conv2d, x: &[i8], w: &[i8], acc: &mut [i32]) -> bool {
     match machine() {
         // SAFETY: `machine` has just detected the features the function is compiled for.
-        Machine::Avx512Vnni => unsafe { super::conv_avx512::vnni::conv2d(call, x, w, acc) },
+        Machine::Avx512Vnni => unsafe { super::conv_x86_64::vnni::conv2d(call, x, w, acc) },
         // SAFETY: as above.
-        Machine::Avx512 => unsafe { super::conv_avx512::plain::conv2d(call, x, w, acc) },
-        Machine::Avx2 | Machine::Portable => return false,
+        Machine::Avx512 => unsafe { super::conv_x86_64::plain::conv2d(call, x, w, acc) },
+        // SAFETY: as above.
+        Machine::Avx2 => unsafe { super::conv_x86_64::avx2::conv2d(call, x, w, acc) },
+        Machine::Portable => return false,
     }
     true
 }

@@ -1,4 +1,4 @@
-//! Convolution without patches: one output channel per lane, four output places at a time (AVX-512).
+//! Convolution without patches: one output channel per lane, several output places at a time (AVX2, AVX-512).
 //!
 //! The input rows under the output rows are widened to i16 once, with their padding. Weights are packed as pairs of neighbours of a
 //! kernel row, \[kernel row\]\[pair\]\[output\]. A pair of x is broadcast to all lanes, multiplied with the pairs of sixteen outputs, and
@@ -70,15 +70,9 @@ fn pack(call: &Conv2d, w: &[i8], walk: &Walk, packed: &mut Vec<i16>) {
     }
 }
 
-macro_rules! conv2d {
-    ($features:literal, |$sum:ident, $x:ident, $w:ident| $add:expr) => {
-        use super::*;
-
-        #[target_feature(enable = $features)]
-        fn add($sum: __m512i, $x: __m512i, $w: __m512i) -> __m512i {
-            $add
-        }
-
+/// The loops over rows, blocks of outputs and places, written once; a machine gives `places::<N>`.
+macro_rules! rows {
+    ($features:literal) => {
         /// `acc` += the sums of `call`.
         #[target_feature(enable = $features)]
         pub fn conv2d(call: &Conv2d, x: &[i8], w: &[i8], acc: &mut [i32]) {
@@ -117,6 +111,20 @@ macro_rules! conv2d {
                     }
                 },
             );
+        }
+    };
+}
+
+/// The AVX-512 kernels for one way to add the pair products of two registers to lane sums.
+macro_rules! avx512 {
+    ($features:literal, |$sum:ident, $x:ident, $w:ident| $add:expr) => {
+        use super::*;
+
+        rows!($features);
+
+        #[target_feature(enable = $features)]
+        fn add($sum: __m512i, $x: __m512i, $w: __m512i) -> __m512i {
+            $add
         }
 
         /// `N` neighbouring places, outputs of block `b`; `acc` starts at the first of them.
@@ -161,12 +169,63 @@ macro_rules! conv2d {
 
 /// With multiply and add.
 pub mod plain {
-    conv2d!("avx512bw,avx512vl", |sum, x, w| _mm512_add_epi32(sum, _mm512_madd_epi16(x, w)));
+    avx512!("avx512bw,avx512vl", |sum, x, w| _mm512_add_epi32(sum, _mm512_madd_epi16(x, w)));
 }
 
 /// With the dot-product instruction.
 pub mod vnni {
-    conv2d!("avx512bw,avx512vl,avx512vnni", |sum, x, w| _mm512_dpwssd_epi32(sum, x, w));
+    avx512!("avx512bw,avx512vl,avx512vnni", |sum, x, w| _mm512_dpwssd_epi32(sum, x, w));
+}
+
+/// Two registers of eight lanes.
+pub mod avx2 {
+    use super::*;
+
+    rows!("avx2");
+
+    /// Which of eight lanes, the first of them number `first`, are below `lanes`: all bits set in those.
+    #[target_feature(enable = "avx2")]
+    fn mask(first: i32, lanes: i32) -> __m256i {
+        let number = _mm256_add_epi32(_mm256_set1_epi32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), number)
+    }
+
+    /// As for AVX-512.
+    #[target_feature(enable = "avx2")]
+    fn places<const N: usize>(walk: &Walk, band: &[i16], packed: &[i16], acc: &mut [i32], outputs: usize, b: usize) {
+        let lanes = (outputs - b * LANES).min(LANES);
+        let count = i32::try_from(lanes).unwrap_or(0);
+        let masks = [mask(0, count), mask(8, count)];
+        let mut sums = [[_mm256_setzero_si256(); 2]; N];
+        for (a, packed) in packed.chunks_exact(walk.pairs * 2 * LANES).enumerate() {
+            // every pair read below lies in this slice, which ends with the last pair of the last place
+            let x = &band[a * walk.row..][..(N - 1) * walk.step + 2 * walk.pairs];
+            for (t, packed) in packed.chunks_exact(2 * LANES).enumerate() {
+                let (low, high) = packed.split_at(LANES);
+                // SAFETY: both halves hold sixteen i16; unaligned loads are allowed.
+                let w = unsafe { [_mm256_loadu_si256(low.as_ptr().cast()), _mm256_loadu_si256(high.as_ptr().cast())] };
+                for (n, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: n·step + 2t + 1 < (N − 1)·step + 2·pairs, the length of `x`; unaligned reads are allowed.
+                    let pair = unsafe { x.as_ptr().add(n * walk.step + 2 * t).cast::<i32>().read_unaligned() };
+                    let pair = _mm256_set1_epi32(pair);
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pair, w));
+                    }
+                }
+            }
+        }
+        for (n, sums) in sums.iter().enumerate() {
+            let acc = &mut acc[n * outputs..][..lanes];
+            for (half, (sum, mask)) in sums.iter().zip(masks).enumerate() {
+                let acc = acc.as_mut_ptr().wrapping_add(8 * half);
+                // SAFETY: lanes whose mask is set lie within the slice; the others are not accessed.
+                unsafe {
+                    let sum = _mm256_add_epi32(*sum, _mm256_maskload_epi32(acc, mask));
+                    _mm256_maskstore_epi32(acc, mask, sum);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -228,6 +287,14 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn avx2_equals_naive() {
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature was just detected.
+            equals_naive(|call, x, w, acc| unsafe { super::avx2::conv2d(call, x, w, acc) });
         }
     }
 
