@@ -1,9 +1,20 @@
-# Shared by setup-arm.sh and cargo-arm.sh (sourced by them with bash): finds out
+# Shared by setup-arm.sh, cargo-arm.sh and parity.sh (sourced by them with bash): finds out
 # which toolchain on this machine can compile for Arm Cortex-M. Changes nothing.
 
 ARM_DEFAULT_TARGETS=(thumbv6m-none-eabi thumbv7em-none-eabihf)
 ARM_MINIMUM_RUST=1.89
 ARM_MODE=${TINTIN_ARM:-auto}
+
+# Runs a command with a time limit, where the system has `timeout`.
+arm_limited() {
+    local seconds=$1
+    shift
+    if command -v timeout >/dev/null 2>&1; then
+        timeout --signal=INT --kill-after=5 "$seconds" "$@"
+    else
+        "$@"
+    fi
+}
 
 # Succeeds if the version in a line such as "rustc 1.96.0 (...)" will do.
 arm_new_enough() {

@@ -5,8 +5,8 @@
 #   scripts/setup-arm.sh [target ...]
 #
 # Without arguments: thumbv6m-none-eabi (Cortex-M0, M0+) and
-# thumbv7em-none-eabihf (Cortex-M4F, M7). Other targets of the compiler, such as
-# thumbv7m-none-eabi or thumbv8m.main-none-eabihf, can be named instead.
+# thumbv7em-none-eabihf (Cortex-M4F, M7). Other targets of the compiler can be named
+# instead, such as thumbv7m-none-eabi (Cortex-M3) or thumbv8m.main-none-eabihf (M33).
 #
 # Two ways are tried, in this order:
 #   rustup   `rustup target add`: a ready-made core library for the toolchain in
@@ -33,24 +33,13 @@ packages=(rustc-web cargo-web rust-web-src lld)
 say() { printf 'setup-arm: %s\n' "$*"; }
 die() { printf 'setup-arm: error: %s\n' "$*" >&2; exit 1; }
 
-# Runs a command with a time limit, where the system has `timeout`.
-limited() {
-    local seconds=$1
-    shift
-    if command -v timeout >/dev/null 2>&1; then
-        timeout --signal=INT --kill-after=5 "$seconds" "$@"
-    else
-        "$@"
-    fi
-}
-
 try_rustup() {
     if ! command -v rustup >/dev/null 2>&1; then
         say "rustup is not installed"
         return 1
     fi
     say "rustup: adding ${targets[*]}"
-    if limited "${TINTIN_RUSTUP_TIMEOUT:-60}" rustup target add "${targets[@]}" \
+    if arm_limited "${TINTIN_RUSTUP_TIMEOUT:-60}" rustup target add "${targets[@]}" \
         && arm_rustup_ready "${targets[@]}"; then
         return 0
     fi
