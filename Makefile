@@ -1,7 +1,7 @@
 # make demo    train on real data and show what came of it (does all its own set-up)
 # make test    every check there is                       (does all its own set-up)
-# make setup   only the set-up: .venv, Rust, the wheel
-# make bench   the measurements under benchmarks/
+# make setup   only the set-up: .venv, Rust, the wheel, the checkers
+# make bench   the accuracy rows of docs/results.md; takes hours (benchmarks/README.md tells what else there is)
 # make clean   remove everything that was built
 #
 # Nothing is done twice: each finished step leaves a stamp in .venv/stamps, and a step runs again only when
@@ -13,26 +13,28 @@ STAMPS := .venv/stamps
 SOURCES := $(wildcard Cargo.toml Cargo.lock pyproject.toml README.md) \
 	$(shell find crates/tintin-core crates/tintin-py -not -path '*/__pycache__*' -not -name '*.so' \
 		-not -path '*/target/*' -not -path 'crates/tintin-core/tests*' -type f)
-# The float32 opponent has an environment and requirements of its own, see benchmarks/.
-BENCH := $(filter-out benchmarks/float32%,$(wildcard benchmarks/*.py))
+# The others need float frameworks, see benchmarks/README.md.
+BENCH := $(filter-out benchmarks/float32% benchmarks/epoch_time.py,$(wildcard benchmarks/*.py))
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup wheel demo test bench clean
+.PHONY: help setup wheel checkers demo test bench clean
 .DELETE_ON_ERROR:
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
 
-setup: wheel
+setup: wheel checkers
 
 wheel: $(STAMPS)/wheel
+
+checkers: $(STAMPS)/checkers
 
 demo: wheel
 	$(PY) -m tintin demo --out-dir tintin-demo $(DEMO)
 
-test: wheel
+test: setup
 	./ci.sh all
 
 bench: wheel
@@ -42,9 +44,13 @@ clean:
 	rm -rf target .venv tintin-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find crates tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-$(STAMPS)/python: requirements-dev.txt scripts/setup.sh
+$(STAMPS)/python: requirements.txt scripts/setup.sh
 	@scripts/setup.sh python
 	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/checkers: requirements-dev.txt requirements.txt | $(STAMPS)/python
+	@scripts/setup.sh checkers
+	@touch $@
 
 $(STAMPS)/rust: Cargo.toml scripts/setup.sh | $(STAMPS)/python
 	@scripts/setup.sh rust

@@ -1,10 +1,15 @@
-"""What several test files need: layers from words, and .tin files put together by hand."""
+"""What several test files need: layers from words, .tin files put together by hand, refusals."""
 
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 import tintin
 
@@ -33,3 +38,20 @@ def at_step(net: tintin.Sequential, step: int) -> tintin.Sequential:
     data = bytearray(net.to_bytes())
     struct.pack_into("<I", data, STEP_AT, step)
     return tintin.Sequential.from_bytes(resealed(data))
+
+
+def refused(kind: type[Exception], *parts: str, call: Callable[[], Any]) -> None:
+    """The call raises exactly `kind`, and its message has all the parts."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert caught.type is kind, caught.value
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def run(source: str) -> subprocess.CompletedProcess[str]:
+    """What a process of its own makes of indented Python."""
+    lines = source.strip("\n").split("\n")
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    code = "\n".join(line[indent:] for line in lines)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from tintin import models
 
 TRAIN = ("train", "--data", "digits", "--epochs", "2", "--batch-size", "32", "--seed", "1")
 
@@ -157,6 +160,31 @@ def test_mistake_with_json_is_an_object() -> None:
     assert "imagenet" in json.loads(done.stdout)["error"]
 
 
+def test_numbers_that_are_none() -> None:
+    assert "must be a whole number of at least 1, got 'abc'" in tintin("train", "--epochs", "abc").stderr
+    said = tintin("train", "--validation-fraction", "abc").stderr
+    assert "must be a number of at least 0 and less than 1, got 'abc'" in said
+
+
+def test_nets_of_squared_error_have_no_classes(tmp_path: Path) -> None:
+    net = models.small()
+    net.partial_fit(np.zeros((2, 8, 8), np.uint8), np.zeros((2, 10), np.int8), loss="squared_error")
+    net.save(tmp_path / "m.tin")
+    assert "squared_error" in refused("eval", tmp_path / "m.tin", "--data", "digits")
+    assert "squared_error" in refused("report", tmp_path / "m.tin", "--data", "digits", "--out", tmp_path / "r.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tin"]
+
+
+def test_pictures_are_asked_for_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('no', name='matplotlib')")
+    for command in (
+        ("demo", "--data", "digits", "--out-dir", tmp_path / "out"),
+        ("report", "gone.tin", "--data", "digits", "--out", tmp_path / "r.html"),
+    ):
+        assert 'pip install "tintin[plot]"' in refused(*command, PYTHONPATH=str(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(), ("fly",), ("train", "--epochs", "0"), ("train", "--batch-size", "x"), ("train", "--validation-fraction", "1")],
@@ -186,5 +214,5 @@ def test_interrupt(tmp_path: Path) -> None:
     finally:
         child.kill()
     assert child.returncode == 130
-    assert "interrupted" in err and "Traceback" not in err
+    assert "interrupted; nothing was saved" in err and "Traceback" not in err
     assert list(tmp_path.iterdir()) == []

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -226,12 +221,26 @@ def test_callbacks_see_every_epoch_and_may_stop() -> None:
     assert net.step == 6
 
 
+@pytest.mark.parametrize("yes", [True, np.True_])
+def test_a_callback_that_returns_true_ends_the_training(yes: Any) -> None:
+    net, seen = mlp(), []
+    stops = [lambda net, record: yes if record["epoch"] == 3 else 1.0, lambda net, record: seen.append(record["epoch"])]
+    history = net.fit(X[:20], Y[:20], epochs=9, batch_size=10, callbacks=stops)
+    assert history.epoch == seen == [1, 2, 3] and net.step == 6
+    assert history.loss_name == ["cross_entropy"] * 3
+
+
 def test_progress(capfd: pytest.CaptureFixture[str]) -> None:
     mlp().fit(X[:20], Y[:20], batch_size=10)
     assert capfd.readouterr() == ("", "")
     mlp().fit(X[:20], Y[:20], batch_size=10, progress=True)
     out, err = capfd.readouterr()
-    assert out == "" and "epoch 1/1" in err and "20" in err
+    assert out == "" and "epoch 1/1 100%" in err and "loss " in err and "accuracy " in err and "val" not in err
+    history = mlp().fit(X[:20], Y[:20], batch_size=10, progress=True, validation_data=(X[:9], Y[:9]))
+    last = capfd.readouterr().err.rstrip("\n").split("\r")[-1]
+    shown = f"loss {history.loss[0]:.4f}, accuracy {history.accuracy[0]:.2%}"
+    assert f"{shown}; val {history.val_loss[0]:.4f}, {history.val_accuracy[0]:.2%}" in last
+    assert len(last) - 10 < 80  # the bar itself, here of 10 columns, takes what is left
     mlp().fit(X[:20], Y[:20], batch_size=10, progress=False)
     assert capfd.readouterr() == ("", "")
 
@@ -327,41 +336,17 @@ def test_description(trained: Sequential) -> None:
     for part in ("0 Conv2d(8, kernel_size=3, padding=1)", "8 x 8 x 8", "1,864 weights", f"step {trained.step}"):
         assert part in text
     for training in (True, False):
-        assert f"{net.memory(training=training).total:,} bytes" in text
+        memory = net.memory(training=training)
+        for roles, total in ((memory.by_role, memory.total), (memory.flash_by_role, memory.flash)):
+            for role, size in roles.items():
+                assert any(line.startswith(f"  {role}  ") and f" {size:,}" in line for line in text.split("\n"))
+            assert any(line.startswith("  in all, bytes") and f" {total:,}" in line for line in text.split("\n"))
 
 
 def test_summary_of_a_net_that_cannot_be_trained() -> None:
     net = Sequential([MaxPool2d(2), Flatten(), ReLU()], input_shape=(4, 4, 1))
     assert "not possible (no layer is left to train)" in net.summary()
     assert net.predict(np.zeros((2, 4, 4), np.uint8)).tolist() == [0, 0]
-
-
-def test_memory_of_lenet5() -> None:
-    net = models.lenet5()
-    memory = net.memory(batch_size=1)
-    assert memory.weights == 61_470
-    assert memory.total <= 95_000
-    assert memory.by_role["weights"] == 61_470
-    assert memory.flash == len(net.to_bytes())
-    inference = net.memory(training=False)
-    assert "weights" not in inference.by_role and inference.total < 10_000
-    text = str(memory)
-    assert f"{memory.total:,} bytes" in text and "Conv2d" in text and "training, batch 1" in text
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-@pytest.mark.parametrize("train_from", [0, 3, 11])
-@pytest.mark.parametrize("training", [True, False])
-def test_memory_is_the_plan(batch_size: int, train_from: int, training: bool) -> None:
-    net = models.lenet5()
-    memory = net.memory(batch_size, training, train_from=train_from)
-    plan = net._engine.plan(batch_size, train_from, training, None)
-    assert memory.total == sum(memory.by_role.values()) == plan["ram"]
-    assert memory.weights == sum(row["weights"] for row in memory.by_layer) == plan["weights"]
-    assert all(size > 0 for size in memory.by_role.values())
-    assert [row["layer"] for row in memory.by_layer] == [0, 3, 7, 9, 11]
-    # multiply-accumulates: 28 x 28 places x 6 filters of 5 x 5, and so on
-    assert [row["products"] for row in memory.by_layer] == [117_600, 240_000, 48_000, 10_080, 840]
 
 
 # Keeping
@@ -453,157 +438,3 @@ def test_set_tensor_and_tensors(trained: Sequential) -> None:
     square = np.arange(16 * 64, dtype=np.int64).astype(np.int8).reshape(64, 16).T
     small.set_tensor(1, np.maximum(square, -127), (0, 0, 0))  # transposed memory, its own order
     assert (small.tensors()[0]["mantissas"] == np.maximum(square, -127)).all()
-
-
-# Threads and signals
-
-
-def at_once(*functions: Callable[[], Any]) -> list[Any]:
-    results: list[Any] = [None] * len(functions)
-
-    def run(i: int, function: Callable[[], Any]) -> None:
-        try:
-            results[i] = function()
-        except BaseException as error:
-            results[i] = error
-
-    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(functions)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-        assert not thread.is_alive(), "a lock is held for ever"
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
-
-
-def test_two_threads_on_one_net() -> None:
-    net = mlp()
-
-    def use() -> None:
-        for _ in range(10):
-            net.predict(X[:50])
-            net.evaluate(X[:20], Y[:20])
-            net.digest(), net.tensors(), net.summary(), net.to_bytes()
-
-    def fit(batch_size: int) -> None:
-        net.fit(X[:400], Y[:400], epochs=5, batch_size=batch_size)
-
-    at_once(use, lambda: fit(16), lambda: fit(10), use)
-    assert net.step == 5 * 25 + 5 * 40
-    assert tintin.Sequential.from_bytes(net.to_bytes()) == net
-
-
-def test_nets_in_threads_do_not_mix() -> None:
-    def fit(seed: int) -> int:
-        net = models.small(seed=seed)
-        net.fit(X[:300], Y[:300], epochs=2, batch_size=8)
-        return net.digest()
-
-    alone = [fit(seed) for seed in range(3)]
-    assert at_once(*(lambda seed=seed: fit(seed) for seed in range(3))) == alone
-
-
-def test_the_interpreter_is_free_while_a_batch_is_computed() -> None:
-    """One long step: with the interpreter locked this thread could not count before the step is over."""
-    net = models.lenet5()
-    x = np.random.default_rng(0).integers(0, 256, (600, 28, 28), dtype=np.uint8)
-    started, done = threading.Event(), threading.Event()
-
-    def step() -> None:
-        started.set()
-        net.partial_fit(x, np.zeros(600, np.uint8))
-        done.set()
-
-    counts = []
-    for _ in range(3):
-        done.clear()
-        thread = threading.Thread(target=step)
-        thread.start()
-        started.wait()
-        count = 0
-        while not done.is_set():
-            time.sleep(0.0005)
-            count += 1
-        thread.join()
-        counts.append(count)
-    assert max(counts) >= 5
-
-
-def run(source: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own: signals go to its main thread."""
-    before = """
-import os, signal, threading, time
-import numpy as np, tintin
-data = tintin.datasets.load("digits")
-x, y = data.x_train, data.y_train
-net = tintin.models.small()
-
-def soon(number, seconds=0.2):
-    threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
-"""
-    return subprocess.run([sys.executable, "-c", before + source], capture_output=True, text=True, timeout=60)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
-def test_interrupt_leaves_a_usable_net() -> None:
-    done = run("""
-soon(signal.SIGINT)
-try:
-    net.fit(x, y, epochs=10**6, batch_size=16, progress=True)
-except KeyboardInterrupt:
-    pass
-steps, digest = net.step, net.digest()
-assert steps > 0 and digest != tintin.models.small().digest()
-assert tintin.Sequential.from_bytes(net.to_bytes()).digest() == digest
-net.predict(x[:10])
-net.fit(x, y, batch_size=16)
-assert net.step == steps + 91
-many = np.concatenate([x] * 1000)
-soon(signal.SIGINT)
-try:
-    net.predict(many)
-except KeyboardInterrupt:
-    print("interrupted twice")
-net.predict(x)
-""")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "interrupted twice\n"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
-def test_a_signal_handler_may_save_the_net_that_trains(tmp_path: Path) -> None:
-    path = tmp_path / "m.tin"
-    done = run(f"""
-class Enough(Exception):
-    pass
-
-def save(*_):
-    net.save({str(path)!r})
-    raise Enough
-
-signal.signal(signal.SIGTERM, save)
-soon(signal.SIGTERM)
-try:
-    net.fit(x, y, epochs=10**6, batch_size=16)
-except Enough:
-    print(tintin.load({str(path)!r}) == net)
-
-# while it predicts, the net cannot be asked from below; it says so instead of waiting for itself
-signal.signal(signal.SIGTERM, lambda *_: net.digest())
-soon(signal.SIGTERM)
-try:
-    net.predict(np.concatenate([x] * 1000))
-except ValueError as error:
-    print(error)
-net.predict(x)
-""")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("True\nthis net is at work"), done.stdout
-
-
-def test_signals_are_as_before() -> None:
-    mlp().fit(X[:20], Y[:20], batch_size=10)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

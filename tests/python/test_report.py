@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tintin import datasets, report
+from tintin import Memory, datasets, models, report
 from tintin.history import History
 
 PNG = b"\x89PNG\r\n"
@@ -42,6 +43,13 @@ def test_history_table_leaves_out_what_is_not_there() -> None:
     assert repr(made).split("\n")[1].split() == ["1", "0.2500", "90.00%", "1.0"]
     assert "val" not in repr(made)
     assert repr(History()) == "History (no epochs)"
+
+
+def test_history_tells_mu_and_the_loss() -> None:
+    made = History([{"epoch": 1, "loss": 0.25, "mu": 3, "loss_name": "squared_error"}])
+    assert repr(made).split() == ["epoch", "loss", "mu", "1", "0.2500", "3"]
+    assert made.plot(io.BytesIO()).axes[0].get_ylabel() == "half the squared distance"
+    assert history().plot(io.BytesIO()).axes[0].get_ylabel() == "loss (nats)"
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 40])
@@ -91,19 +99,14 @@ def test_failed_picture_leaves_nothing(tmp_path: Path) -> None:
 class Net:
     """Only what a report asks of a net."""
 
-    class Memory:
-        total, weights = 95_000, 61_470
-        by_role: ClassVar = {"weights": 61_470, "tape": 33_530}
-        by_layer: ClassVar = [{"layer": "Conv2d <1>", "weights": 150}]
-
     def predict(self, x: np.ndarray) -> np.ndarray:
         return np.zeros(len(x), np.int64)
 
     def evaluate(self, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         return 2.3, 0.1
 
-    def memory(self, **arguments: object) -> Memory:
-        return self.Memory()
+    def memory(self, **arguments: Any) -> Memory:
+        return models.lenet5().memory(**arguments)
 
     def digest(self) -> int:
         return 0xABC
@@ -118,6 +121,15 @@ def test_report_page(tmp_path: Path, with_history: bool) -> None:
     found = report.write_report(Net(), history() if with_history else None, data, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert found["test_accuracy"] == 0.1 and found["digest"] == "0x0000000000000abc"
-    for part in ("10.00%", "95,000", "data:image/png;base64,", "Conv2d &lt;1&gt;", "0x0000000000000abc"):
+    for part in (
+        "10.00%",
+        "61,470",
+        "3 Conv2d",
+        "Shared buffer",
+        "layer records",
+        "data:image/png;base64,",
+        "Conv2d &lt;1&gt;",
+        "0x0000000000000abc",
+    ):
         assert part in page
     assert "http" not in page  # self-contained

@@ -48,7 +48,7 @@ def train_step(
     y = np.array(wanted, np.int8 if of_values else np.uint16)
     order = np.arange(len(x), dtype=np.uint32)
     target_exponent = recipe["target_exponent"] if of_values else None
-    return net._engine.train(x, exponent, y, target_exponent, order, len(x), recipe_of(recipe), train_from)
+    return net._engine.train(x, exponent, y, target_exponent, order, len(x), len(x), recipe_of(recipe), train_from)
 
 
 def test_there_are_traces() -> None:

@@ -8,14 +8,15 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use tintin_core::heap::{Model, planned};
+use tintin_core::heap::Model;
 use tintin_core::layers::{Fields, Layer};
-use tintin_core::plan::{Options, Sizes, Slot, SlotScales};
+use tintin_core::plan::{Options, Slot, SlotScales};
 use tintin_core::shape::Shape;
 use tintin_core::tensor::Scale;
 
 use crate::arrays::{Batch, Samples, Targets};
 use crate::error::{self, value};
+use crate::memory;
 use crate::recipe::{self, Recipe};
 
 /// One setting of all layers: name, outputs, kernel, stride, padding, bias; zeros where a layer has no such setting.
@@ -209,8 +210,9 @@ impl Engine {
 
     /// Trains on the samples named by `order`, `batch_size` at a time; returns the loss sum (2^-16) and the right answers.
     ///
+    /// `plan_batch` is the largest batch of this and the calls to come, so that one plan serves them all.
     /// The interpreter is free while a batch is computed; Ctrl-C is heard between batches.
-    #[pyo3(signature = (x, exponent, y, target_exponent, order, batch_size, recipe, train_from))]
+    #[pyo3(signature = (x, exponent, y, target_exponent, order, batch_size, plan_batch, recipe, train_from))]
     #[allow(clippy::too_many_arguments)]
     fn train(
         &self,
@@ -221,6 +223,7 @@ impl Engine {
         target_exponent: Option<i16>,
         order: PyReadonlyArray1<'_, u32>,
         batch_size: u32,
+        plan_batch: u32,
         recipe: Recipe,
         train_from: usize,
     ) -> PyResult<(u64, u32)> {
@@ -233,8 +236,11 @@ impl Engine {
         if let Some(i) = order.iter().find(|i| **i as usize >= samples.count()) {
             return Err(value(format!("sample {i} of {} does not exist", samples.count())));
         }
-        let options = host(batch_size, train_from);
+        let options = host(plan_batch, train_from);
         model.net(options).map_err(error::plan)?;
+        if batch_size == 0 || batch_size > plan_batch {
+            return Err(value(format!("batch_size must be 1 to plan_batch, which is {plan_batch}, got {batch_size}")));
+        }
         model.recipe = Some(recipe.0); // only now: what cannot be planned leaves the model as it was
         drop(model);
         let mut batch = Batch::default();
@@ -340,15 +346,7 @@ impl Engine {
             training,
             ..Options::training(batch_size).train_from(train_from).ram_limit(limit.unwrap_or(usize::MAX))
         };
-        let (slots, sizes) = planned(model.layers(), model.input(), options).map_err(error::plan)?;
-        let plan = sizes_dict(py, &sizes)?;
-        plan.set_item("file", tintin_core::file::file_len(model.layers().len(), &slots, &sizes))?;
-        let list = PyList::empty(py);
-        for slot in &slots {
-            list.append(slot_dict(py, slot, batch_size)?)?;
-        }
-        plan.set_item("slots_used", list)?;
-        Ok(plan)
+        memory::plan(py, model.layers(), model.input(), options)
     }
 }
 
@@ -366,36 +364,5 @@ fn tensor<'py>(py: Python<'py>, slot: &Slot, bias: bool, scales: &SlotScales) ->
     entry.set_item("bias", bias)?;
     let scale = if bias { scales.b } else { scales.w };
     entry.set_item("scale", (scale.s, scale.u, scale.d))?;
-    Ok(entry)
-}
-
-fn sizes_dict<'py>(py: Python<'py>, sizes: &Sizes) -> PyResult<Bound<'py, PyDict>> {
-    let plan = PyDict::new(py);
-    plan.set_item("ram", sizes.ram())?;
-    plan.set_item("weights", sizes.weights)?;
-    plan.set_item("frozen", sizes.frozen)?;
-    plan.set_item("trained_weights", sizes.trained_weights())?;
-    plan.set_item("activations", sizes.activations)?;
-    plan.set_item("indices", sizes.indices)?;
-    plan.set_item("errors", sizes.deltas)?;
-    plan.set_item("scratch", sizes.scratch)?;
-    plan.set_item("words", sizes.words)?;
-    plan.set_item("scales", sizes.scales())?;
-    plan.set_item("slots", sizes.slots)?;
-    plan.set_item("first", sizes.first)?;
-    Ok(plan)
-}
-
-fn slot_dict<'py>(py: Python<'py>, slot: &Slot, batch: u32) -> PyResult<Bound<'py, PyDict>> {
-    let entry = PyDict::new(py);
-    entry.set_item("layer", slot.index)?;
-    entry.set_item("name", slot.layer.name())?;
-    entry.set_item("weights", slot.weights())?;
-    entry.set_item("biases", slot.biases())?;
-    entry.set_item("trained", slot.trained)?;
-    entry.set_item("output", slot.ys.len().saturating_mul(batch as usize))?;
-    entry.set_item("taped", slot.taped)?;
-    entry.set_item("indices", slot.winners().saturating_mul(batch as usize))?;
-    entry.set_item("products", slot.products())?;
     Ok(entry)
 }

@@ -4,6 +4,7 @@
 mod arrays;
 mod engine;
 mod error;
+mod memory;
 mod recipe;
 
 use pyo3::prelude::*;

@@ -9,7 +9,6 @@ from typing import Any
 
 #: import name -> (name on the package index, extra of this wheel that brings it)
 OPTIONAL = {
-    "tqdm": ("tqdm", "progress"),
     "matplotlib": ("matplotlib", "plot"),
     "sklearn": ("scikit-learn", "data"),
 }
@@ -35,12 +34,14 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def bar(*, total: int, label: str, unit: str, show: bool | None, binary: bool = True) -> Any:
-    """A tqdm bar on stderr, or None when it is not wanted, not installed or stderr is no terminal."""
+#: layouts of a bar: one whose postfix tells how training goes, short enough for 80 columns, and one for bytes
+FIGURES = "{desc} {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
+BYTES = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
+
+
+def bar(total: int, label: str, show: bool | None, layout: str) -> Any:
+    """A tqdm bar on stderr, or None when it is not wanted or, with `show` None, stderr is no terminal."""
     if show is False or (show is None and not sys.stderr.isatty()):
         return None
-    if not installed("tqdm"):
-        print(f"{label} ...", file=sys.stderr)
-        return None
     tqdm = importlib.import_module("tqdm.auto").tqdm
-    return tqdm(total=total, desc=label, unit=unit, unit_scale=True, unit_divisor=1024 if binary else 1000)
+    return tqdm(total=total, desc=label, unit="B", unit_scale=True, unit_divisor=1024, bar_format=layout)

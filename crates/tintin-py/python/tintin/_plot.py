@@ -36,8 +36,10 @@ def save(figure: Any, target: str | os.PathLike[str] | BinaryIO, kind: str | Non
 
 
 def draw_loss(ax: Any, history: History) -> None:
-    """Mean cross-entropy over the epochs."""
-    _curves(ax, history, "loss", "Loss", "loss (nats)", 1.0)
+    """Mean loss over the epochs, in the units of the loss that the records name."""
+    squared = any(record.get("loss_name") == "squared_error" for record in history.epochs)
+    label = "half the squared distance" if squared else "loss (nats)"
+    _curves(ax, history, "loss", "Loss", label, 1.0)
     ax.set_ylim(bottom=0)
 
 

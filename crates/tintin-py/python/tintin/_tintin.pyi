@@ -63,6 +63,7 @@ class Engine:
         target_exponent: int | None,
         order: NDArray[np.uint32],
         batch_size: int,
+        plan_batch: int,
         recipe: Recipe,
         train_from: int,
     ) -> tuple[int, int]: ...

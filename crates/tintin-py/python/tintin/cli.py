@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.flush()
         return 0
     except KeyboardInterrupt:
-        print("\ntintin: interrupted; the step under way was not saved", file=sys.stderr)
+        wrote = " and ".join(str(path) for path in arguments.wrote)
+        print(f"\ntintin: interrupted; {f'written before: {wrote}' if wrote else 'nothing was saved'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output went away, as in `tintin doctor | head -1`; nothing is left to tell anyone.
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
+        sub.set_defaults(wrote=[])  # files that are there when Ctrl-C comes
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, all else on stderr")
         return sub
 
@@ -106,16 +108,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return value
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and less than 1, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0 and less than 1, got {text!r}")
     return value
 
 
@@ -134,8 +142,7 @@ def _train(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "epochs": arguments.epochs, "batch_size": arguments.batch_size, **result,
     }  # fmt: skip
     if arguments.out is not None:
-        net.save(arguments.out)
-        _save_history(arguments.out, net, history)
+        _save(arguments, net, history, arguments.out)
         result["out"] = str(arguments.out)
     lines = [repr(history), _verdict(result)]
     if arguments.out is not None:
@@ -150,8 +157,10 @@ def _eval(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _report(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from . import _extras
     from .report import write_report
 
+    _extras.require("matplotlib", "a report")
     _check_writable(arguments.out)
     net, data = _load(arguments.model, arguments.data)
     history = _load_history(arguments.model, net)
@@ -163,9 +172,10 @@ def _report(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _demo(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     import tintin
 
-    from . import models
+    from . import _extras, models
     from .report import confusion_matrix, plot_training
 
+    _extras.require("matplotlib", "the demo's picture")
     folder: Path = arguments.out_dir
     folder.mkdir(parents=True, exist_ok=True)
     data = _demo_data(arguments.data)
@@ -175,8 +185,7 @@ def _demo(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     print(f"{data}\n\n{net.summary()}\n")
     history, result = _fit(net, data, epochs, 64, tintin.TinTin(), 0.1)
     model_path, picture = folder / f"{model}-{data.name}.tin", folder / "training.png"
-    net.save(model_path)
-    _save_history(model_path, net, history)
+    _save(arguments, net, history, model_path)
     memory = net.memory(batch_size=1, training=True)
     result = {
         "model": model, "data": data.name, "seed": arguments.seed, "epochs": epochs, "batch_size": 64, **result,
@@ -276,6 +285,11 @@ def _load(path: Path, name: str) -> tuple[Any, Dataset]:
     from . import datasets
 
     net = tintin.load(path)  # first: a wrong file name shall not wait for a download
+    if net._loss() == "squared_error":
+        raise ValueError(
+            f"{path} was trained with squared_error, so its outputs are values and not classes; "
+            "eval and report tell accuracies of classes: use Sequential.evaluate in Python"
+        )
     return net, datasets.load(name)
 
 
@@ -306,11 +320,15 @@ def _history_path(model: Path) -> Path:
     return model.with_name(f"{model.name}.history.json")
 
 
-def _save_history(model: Path, net: Any, history: History) -> None:
-    from .report import write_atomically
+def _save(arguments: argparse.Namespace, net: Any, history: History, model: Path) -> None:
+    """Write the net and the history beside it, and remember what is written."""
+    from ._files import write_atomically
 
+    net.save(model)
+    arguments.wrote.append(model)
     text = json.dumps(_plain({"digest": _digest(net), "epochs": history.epochs}), allow_nan=False)
     write_atomically(_history_path(model), lambda stream: stream.write(text.encode()))
+    arguments.wrote.append(_history_path(model))
 
 
 def _load_history(model: Path, net: Any) -> History | None:

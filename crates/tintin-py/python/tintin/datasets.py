@@ -16,7 +16,6 @@ import gzip
 import hashlib
 import os
 import sys
-import tempfile
 import urllib.request
 import warnings
 import zlib
@@ -24,11 +23,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _extras
+from ._files import write_atomically
 
 Bytes = NDArray[np.uint8]
 
@@ -302,15 +303,14 @@ def _fetch(url: str, target: Path, file: IdxFile, progress: bool | None) -> Byte
     if not url.startswith(("http://", "https://")):
         raise DataError("only http and https are allowed")
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    part = Path(temporary)
-    try:
-        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
+
+    def write(out: BinaryIO) -> Bytes:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
             told = int(answer.headers.get("Content-Length") or 0)
             # gzip never adds more than a little: a longer answer is not our file
             limit = file.size + file.size // 100 + 4096
             received = 0
-            bar = _extras.bar(total=told, label=target.name, unit="B", show=progress)
+            bar = _extras.bar(told, target.name, progress, _extras.BYTES)
             try:
                 while block := answer.read(1 << 16):
                     received += len(block)
@@ -324,15 +324,14 @@ def _fetch(url: str, target: Path, file: IdxFile, progress: bool | None) -> Byte
                     bar.close()
         if received < told:
             raise DataError(f"the connection ended after {received} of {told} bytes")
+        out.flush()
+        part = Path(out.name)
         try:
-            array = _read(part, file)
+            return _read(part, file)
         except DataError as error:
             raise DataError(str(error).replace(str(part), "what arrived")) from None
-        os.chmod(part, 0o644)
-        os.replace(part, target)
-        return array
-    finally:
-        part.unlink(missing_ok=True)
+
+    return write_atomically(target, write)
 
 
 def _digits() -> Dataset:

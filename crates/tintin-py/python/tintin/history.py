@@ -18,16 +18,28 @@ _COLUMNS = (
     ("val_loss", "val loss", ".4f"),
     ("val_accuracy", "val accuracy", ".2%"),
     ("learning_shift", "shift", "d"),
+    ("mu", "mu", "d"),
     ("seconds", "seconds", ".1f"),
 )
+
+
+def figures(record: Mapping[str, Any]) -> str:
+    """Loss and accuracy of a record in a few words, those of validation data last."""
+    parts = []
+    for prefix, words in (("", "loss {:.4f}, accuracy {:.2%}"), ("val_", "val {:.4f}, {:.2%}")):
+        values = [record[key] for key in (f"{prefix}loss", f"{prefix}accuracy") if key in record]
+        if values:
+            parts.append(", ".join(words.split(", ")[: len(values)]).format(*values))
+    return "; ".join(parts)
 
 
 class History:
     """Records of a training run, one dict per epoch in `epochs`.
 
-    Each record has `epoch`, `loss` (mean, in nats), `accuracy`, `seconds` and `learning_shift`, and with
-    validation data `val_loss` and `val_accuracy`. `history["loss"]` and `history.loss` are the list over
-    all epochs, with `None` where a record lacks the value.
+    Each record has `epoch`, `loss` (mean per sample: nats, for squared error half the squared distance), `loss_name`
+    (as `fit` knows it), `seconds` and, at the epoch's last step, `learning_shift` (`TinTin`) or `mu` (`Niti`); for
+    labels `accuracy`; with validation data `val_loss` and, for labels, `val_accuracy`. `history["loss"]` and
+    `history.loss` are the list over all epochs, with `None` where a record lacks the value.
     """
 
     epochs: list[Record]

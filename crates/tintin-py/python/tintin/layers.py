@@ -1,7 +1,8 @@
 """Layers, with the names and arguments of PyTorch. Input and output are (height, width, channels), channels last.
 
 All are settings only; the arithmetic is the engine's (`docs/numerics.md`, N11 to N14). Sizes given as one int serve
-height and width.
+height and width. Outputs, kernels and strides are 1 to 65535, paddings 0 to 65535: a layer raises ValueError beyond,
+and TypeError for what is no whole number. Whether layers can follow each other is checked by `Sequential`.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Linear(Layer):
-    """Dense layer of `out_features` outputs; a map counts as flat. Weights (out_features, inputs)."""
+    """Dense layer of `out_features` outputs; a map counts as flat. Weights (out_features, inputs).
+
+    out_features: 1 to 65535. bias: one per output.
+    """
 
     out_features: int
     bias: bool = False
@@ -72,7 +76,11 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
-    """Convolution of `out_channels` filters, zero padding. Weights (out_channels, kernel height, width, channels)."""
+    """Convolution of `out_channels` filters, zero padding. Weights (out_channels, kernel height, width, channels).
+
+    out_channels: 1 to 65535. kernel_size, stride: 1 to 65535; the kernel is no larger than the padded input.
+    padding: 0 up to kernel_size - 1, on both sides. bias: one per channel.
+    """
 
     out_channels: int
     kernel_size: int | Pair
@@ -88,7 +96,10 @@ class ReLU(Layer):
 
 @dataclass(frozen=True)
 class MaxPool2d(Layer):
-    """Maximum of windows without padding; `stride` defaults to `kernel_size`."""
+    """Maximum of windows without padding; `stride` defaults to `kernel_size`.
+
+    kernel_size: no larger than the input and at most 256 places (height * width). stride: 1 to 65535.
+    """
 
     kernel_size: int | Pair
     stride: int | Pair | None = None
@@ -96,7 +107,10 @@ class MaxPool2d(Layer):
 
 @dataclass(frozen=True)
 class AvgPool2d(Layer):
-    """Mean of windows without padding; `stride` defaults to `kernel_size`."""
+    """Mean of windows without padding; `stride` defaults to `kernel_size`.
+
+    kernel_size: no larger than the input and at most 2^20 places (height * width). stride: 1 to 65535.
+    """
 
     kernel_size: int | Pair
     stride: int | Pair | None = None

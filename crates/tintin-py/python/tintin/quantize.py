@@ -10,7 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class Quantized:
-    """An int8 array whose real values are `mantissas * 2**exponent`; indexes and slices like an array."""
+    """An int8 array whose real values are `mantissas * 2**exponent`; indexes and slices like an array.
+
+    exponent: -128 to 127. A mantissa of -128 is taken as -127 by nets.
+    """
 
     mantissas: NDArray[np.int8]
     exponent: int
@@ -42,7 +45,7 @@ class Quantized:
 
 
 def quantize(values: ArrayLike, exponent: int | None = None) -> Quantized:
-    """Round real values to int8 mantissas times 2**exponent.
+    """Round real values to int8 mantissas times 2**exponent, an exponent of -128 to 127.
 
     Without `exponent` the smallest one that holds the largest magnitude is taken (7 bits, clipped to -127..127). Test
     data must get the exponent of the training data: `quantize(x_test, exponent=x.exponent)`; what does not fit then is

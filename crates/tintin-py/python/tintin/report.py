@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-import errno
 import html
 import io
 import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _plot
+from . import _extras, _plot
+from ._files import write_atomically
+from .memory import NOT_COUNTED, Memory, layer_table
 
 if TYPE_CHECKING:
     from .datasets import Dataset
@@ -77,6 +77,7 @@ def write_report(
 
     The page needs no network: pictures are inside. `batch_size` is that of the training memory told.
     """
+    _extras.require("matplotlib", "a report")
     predicted = net.predict(dataset.x_test)
     confusion = confusion_matrix(dataset.y_test, predicted, dataset.classes)
     loss, accuracy = net.evaluate(dataset.x_test, dataset.y_test)
@@ -108,21 +109,6 @@ def write_report(
     )
     write_atomically(path, lambda stream: stream.write(page.encode()))
     return facts
-
-
-def write_atomically(path: str | os.PathLike[str], write: Callable[[Any], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, then give it the name: whole or not at all."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", str(target.parent))
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -169,22 +155,18 @@ def _history_table(history: History | None) -> str:
     return _table(head, rows)
 
 
-def _memory_tables(memory: Any) -> str:
-    roles = [(str(role), f"{size:,}") for role, size in memory.by_role.items()]
-    roles.append(("total", f"{memory.total:,}"))
-    text = _table(("Role", "Bytes"), roles)
-    layers = list(memory.by_layer)
-    if layers:
-        keys = list({key: None for layer in layers for key in layer})
-        rows = [[_cell(layer.get(key)) for key in keys] for layer in layers]
-        text += _table([key.replace("_", " ") for key in keys], rows)
-    return text
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+def _memory_tables(memory: Memory) -> str:
+    roles = [(role, f"{size:,}") for role, size in memory.by_role.items()]
+    flash = [(role, f"{size:,}") for role, size in memory.flash_by_role.items()]
+    users = [(buffer["role"], f"{buffer['bytes']:,}", buffer["user"]) for buffer in memory.shared]
+    head, *rows = layer_table(memory)
+    return "".join([
+        _table(("RAM", "Bytes"), [*roles, ("total", f"{memory.total:,}")]),
+        _table(("Flash", "Bytes"), [*flash, ("total", f"{memory.flash:,}")]),
+        _table(("Shared buffer", "Bytes", "Largest user"), users),
+        _table(head, rows),
+        f"<p>In parentheses: what a layer needs of a shared buffer. Products are no bytes. {NOT_COUNTED}</p>",
+    ])  # fmt: skip
 
 
 def _image(png: bytes) -> str:

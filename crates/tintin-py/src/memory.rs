@@ -1,0 +1,78 @@
+//! A plan's bytes by role and slot, as `memory.py` shows them.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use tintin_core::file::file_len;
+use tintin_core::heap::planned;
+use tintin_core::layers::{Layer, RECORD, Role};
+use tintin_core::net::State;
+use tintin_core::plan::{Options, Sizes, Slot};
+use tintin_core::shape::Shape;
+
+use crate::error::{self, value};
+
+/// Sizes of a plan by role and its slots, nothing allocated.
+pub fn plan<'py>(py: Python<'py>, layers: &[Layer], input: Shape, options: Options) -> PyResult<Bound<'py, PyDict>> {
+    let (slots, sizes) = planned(layers, input, options).map_err(error::plan)?;
+    let plan = sizes_dict(py, &sizes)?;
+    plan.set_item("file", file_len(layers.len(), &slots, &sizes))?;
+    plan.set_item("records", layers.len().saturating_mul(RECORD))?;
+    plan.set_item("input", input.len().saturating_mul(sizes.batch))?;
+    let list = PyList::empty(py);
+    for (i, slot) in slots.iter().enumerate() {
+        list.append(slot_dict(py, i, slot, &sizes)?)?;
+    }
+    plan.set_item("slots_used", list)?;
+    Ok(plan)
+}
+
+fn sizes_dict<'py>(py: Python<'py>, sizes: &Sizes) -> PyResult<Bound<'py, PyDict>> {
+    let plan = PyDict::new(py);
+    plan.set_item("ram", sizes.ram())?;
+    plan.set_item("weights", sizes.weights)?;
+    plan.set_item("frozen", sizes.frozen)?;
+    plan.set_item("trained_weights", sizes.trained_weights())?;
+    plan.set_item("activations", sizes.activations)?;
+    plan.set_item("indices", sizes.indices)?;
+    plan.set_item("errors", sizes.deltas)?;
+    plan.set_item("scratch", sizes.scratch)?;
+    plan.set_item("words", sizes.words)?;
+    plan.set_item("scales", sizes.scales())?;
+    plan.set_item("state", size_of::<State>())?;
+    plan.set_item("slots", sizes.slots)?;
+    plan.set_item("first", sizes.first)?;
+    Ok(plan)
+}
+
+/// What slot `i` of a plan that holds one gradient row at a time needs, in bytes: of its own, or of a buffer all share.
+fn slot_dict<'py>(py: Python<'py>, i: usize, slot: &Slot, sizes: &Sizes) -> PyResult<Bound<'py, PyDict>> {
+    let batch = sizes.batch;
+    let times = |len: usize| batch.saturating_mul(len);
+    let (output, pooled) = (times(slot.ys.len()), times(slot.ps.len()));
+    let mut words = if slot.sums() { pooled.saturating_add(slot.strip()) } else { 0 };
+    if slot.taped {
+        words = words.max(if slot.rows > 0 { slot.row as usize } else { 0 }).max(slot.biases());
+        if i > sizes.first {
+            words = words.max(times(slot.xs.len()));
+        }
+    }
+    if i.saturating_add(1) == sizes.slots {
+        words = words.max(output);
+    }
+    let pools = slot.pool.is_some() || matches!(slot.role, Role::MaxPool(_));
+    let entry = PyDict::new(py);
+    entry.set_item("layer", slot.index)?;
+    entry.set_item("name", slot.layer.name())?;
+    entry.set_item("weights", slot.weights().saturating_add(slot.biases()))?;
+    entry.set_item("tensors", [slot.rows > 0, slot.bias].into_iter().filter(|has| *has).count())?;
+    entry.set_item("taped", slot.taped)?;
+    entry.set_item("output", output)?;
+    entry.set_item("indices", times(slot.winners()))?;
+    let row = (slot.ps.w as usize).saturating_mul(slot.ps.c as usize);
+    entry.set_item("row_of_indices", if pools { row } else { 0 })?;
+    entry.set_item("errors", if slot.taped { output } else { 0 })?;
+    entry.set_item("words", words)?;
+    entry.set_item("scratch", slot.layer.need(slot.xs).map_err(value)?.scratch)?;
+    entry.set_item("products", slot.products())?;
+    Ok(entry)
+}
