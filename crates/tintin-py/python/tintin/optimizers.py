@@ -21,8 +21,7 @@ _LAST_STEP = 2**32 - 2
 class TinTin:
     """The rule of Tin-Tin (arXiv 2504.09405): the gradient aligned to the weights' scale, a step capped by their range.
 
-    learning_shift: the learning rate is 2^-learning_shift, 0 to 24. None picks by batch size; a deep auto-encoder
-        may need 1 or 2 more.
+    learning_shift: the learning rate is 2^-learning_shift, 0 to 24. None picks by batch size and loss.
     margin: a step is at most 2^-margin of the weight range, 0 to 6.
     rounding: of the update: "stochastic" (unbiased, the default), "nearest" or "pseudo".
     milestones: shares of the steps after which `decay` is added to the learning shift, at most 4.
@@ -50,7 +49,7 @@ class TinTin:
         """The engine's recipe for `steps` steps from step `first` on; without `steps` the rate is constant."""
         shift = self.learning_shift
         if shift is None:
-            shift = default_learning_shift(batch_size)
+            shift = default_learning_shift(batch_size, loss)
         marks = _steps(self.milestones, first, steps)
         return Recipe("tintin", self.rounding, loss, shift, self.decay, marks, self.margin)
 
@@ -89,9 +88,14 @@ class Niti:
         return Recipe("niti", self.rounding, loss, mu, -self.decay, marks, 0)
 
 
-def default_learning_shift(batch_size: int) -> int:
-    """Learning shift of `TinTin()` for a batch size: chosen on validation data (`docs/results.md`)."""
-    return 2 if batch_size >= 32 else 3 if batch_size >= 16 else 4 if batch_size >= 8 else 5 if batch_size >= 3 else 6
+def default_learning_shift(batch_size: int, loss: str = "cross_entropy") -> int:
+    """Learning shift of `TinTin()`: chosen on validation data at batch 64 and 1 (`docs/results.md`), filled in between.
+
+    Squared error gets 1 more: its gradients grow with the error, and deep auto-encoders diverge at the rates of
+    cross-entropy.
+    """
+    shift = 2 if batch_size >= 32 else 3 if batch_size >= 16 else 4 if batch_size >= 8 else 5 if batch_size >= 3 else 6
+    return shift + 1 if loss == "squared_error" else shift
 
 
 def _steps(milestones: Sequence[float], first: int, steps: int) -> list[int]:
