@@ -2,6 +2,7 @@
 # make test    every check there is                       (does all its own set-up)
 # make setup   only the set-up: .venv, Rust, the wheel, the checkers
 # make bench   the accuracy rows of docs/results.md; takes hours (benchmarks/README.md tells what else there is)
+# make bench-device   instructions, flash and RAM on emulated Cortex-M cores; takes seconds, wants QEMU
 # make clean   remove everything that was built
 #
 # Nothing is done twice: each finished step leaves a stamp in .venv/stamps, and a step runs again only when
@@ -19,7 +20,7 @@ BENCH := $(filter-out benchmarks/float32% benchmarks/epoch_time.py,$(wildcard be
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup wheel checkers demo test bench clean
+.PHONY: help setup wheel checkers demo test bench bench-device clean
 .DELETE_ON_ERROR:
 
 help:
@@ -39,6 +40,9 @@ test: setup
 
 bench: wheel
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(PY) "$$script"; done
+
+bench-device:
+	@scripts/bench-device.sh
 
 clean:
 	rm -rf target .venv tintin-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -138,7 +138,8 @@ assert net.step == steps + 91
 many = np.concatenate([x] * 1000)
 soon(signal.SIGINT)
 try:
-    net.predict(many)
+    while True:
+        net.predict(many)
 except KeyboardInterrupt:
     print("interrupted twice")
 net.predict(x)
@@ -166,10 +167,16 @@ except Enough:
     print(tintin.load({str(path)!r}) == net)
 
 # while it predicts, the net cannot be asked from below; it says so instead of waiting for itself
-signal.signal(signal.SIGTERM, lambda *_: net.digest())
+def ask(*_):
+    net.digest()
+    soon(signal.SIGTERM)  # it came between two predictions: again
+
+signal.signal(signal.SIGTERM, ask)
+many = np.concatenate([x] * 1000)
 soon(signal.SIGTERM)
 try:
-    net.predict(np.concatenate([x] * 1000))
+    while True:
+        net.predict(many)
 except ValueError as error:
     print(error)
 net.predict(x)
