@@ -149,7 +149,7 @@ impl SlotScales {
 /// Elements per role of a planned net.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Check sum of the planned list ([`list_sum`]): a net loads files of its own layers only.
+    /// Check sum of the planned list (`file::list_sum`): a net loads files of its own layers only.
     pub list: u32,
     /// Slots in use.
     pub slots: usize,
