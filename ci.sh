@@ -236,7 +236,7 @@ may_skip() {
 }
 
 core_lines() {
-    find "$CORE/src" -name '*.rs' -not -name tests.rs -exec sed '/^#\[cfg(test)\]/,$d' {} + | wc -l
+    find "$CORE/src" -name '*.rs' -not -name tests.rs -exec sed -s '/^#\[cfg(test)\]/,$d' {} + | wc -l
 }
 
 case ${1:-} in
