@@ -151,7 +151,7 @@ setup_rust() {
     fi
     have=$(rust_version)
     die "Rust $wanted or newer is needed, here is ${have:-none}, and it could not be installed" \
-        "with rustup, on any system (see rustup.rs): rustup toolchain install stable && rustup default stable" \
+        "with rustup, on any system: rustup toolchain install stable && rustup default stable" \
         "Debian, as root: apt-get install rustc-web cargo-web rustfmt-web rust-web-clippy" \
         "then run make again"
 }

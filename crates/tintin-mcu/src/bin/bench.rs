@@ -4,15 +4,18 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+#[path = "../faults.rs"]
+mod faults;
+
+#[cfg(target_os = "none")]
 mod firmware {
     use core::arch::asm;
     use core::fmt::Write;
     use core::hint::black_box;
-    use core::panic::PanicInfo;
     use core::ptr::{read_volatile, with_exposed_provenance, with_exposed_provenance_mut, write_volatile};
     use core::sync::atomic::{Ordering, compiler_fence};
-    use cortex_m_rt::{ExceptionFrame, entry, exception};
-    use cortex_m_semihosting::debug::{EXIT_FAILURE, EXIT_SUCCESS, exit};
+    use cortex_m_rt::entry;
+    use cortex_m_semihosting::debug::{EXIT_SUCCESS, exit};
     use cortex_m_semihosting::hio::{self, HostStream};
     use tintin_core::loss::{Score, Target, cross_entropy};
     use tintin_core::net::Net;
@@ -177,21 +180,6 @@ mod firmware {
         loop {
             exit(EXIT_SUCCESS);
         }
-    }
-
-    #[panic_handler]
-    fn panic(info: &PanicInfo<'_>) -> ! {
-        if let Ok(mut out) = hio::hstderr() {
-            let _ = writeln!(out, "{info}");
-        }
-        loop {
-            exit(EXIT_FAILURE);
-        }
-    }
-
-    #[exception]
-    unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-        panic!("hard fault: {frame:?}");
     }
 }
 

@@ -4,12 +4,14 @@
 use tintin_mcu::parity::{Memory, run};
 
 #[cfg(target_os = "none")]
+#[path = "../faults.rs"]
+mod faults;
+
+#[cfg(target_os = "none")]
 mod firmware {
     use super::{Memory, run};
-    use core::fmt::Write;
-    use core::panic::PanicInfo;
-    use cortex_m_rt::{ExceptionFrame, entry, exception};
-    use cortex_m_semihosting::debug::{EXIT_FAILURE, EXIT_SUCCESS, exit};
+    use cortex_m_rt::entry;
+    use cortex_m_semihosting::debug::{EXIT_SUCCESS, exit};
     use cortex_m_semihosting::hio;
 
     #[entry]
@@ -19,21 +21,6 @@ mod firmware {
         loop {
             exit(EXIT_SUCCESS);
         }
-    }
-
-    #[panic_handler]
-    fn panic(info: &PanicInfo<'_>) -> ! {
-        if let Ok(mut out) = hio::hstderr() {
-            let _ = writeln!(out, "{info}");
-        }
-        loop {
-            exit(EXIT_FAILURE);
-        }
-    }
-
-    #[exception]
-    unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-        panic!("hard fault: {frame:?}");
     }
 }
 
