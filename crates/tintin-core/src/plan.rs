@@ -208,15 +208,15 @@ const fn assign_slots(
                     x: 0,
                     y: 0,
                     indices: 0,
+                    scratch: need.scratch as usize,
+                    words: 0,
                 };
                 if trained && first == usize::MAX {
                     first = n;
                     sizes.frozen = sizes.weights;
                 }
                 sizes.weights += slots[n].weights() + slots[n].biases();
-                if need.scratch as usize > sizes.scratch {
-                    sizes.scratch = need.scratch as usize;
-                }
+                sizes.scratch = max(sizes.scratch, need.scratch as usize);
                 flat = false;
                 backward_terms = need.backward_terms;
                 n += 1;
@@ -315,6 +315,7 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
         if i + 1 == sizes.slots {
             words = max(words, batch * slot.ys.len()); // output errors, also when only the loss is asked for
         }
+        slot.words = words;
         sizes.words = max(sizes.words, words);
         let own = slot.weights() + slot.biases() + 4 * words + batch * slot.ys.len();
         if own > share {

@@ -57,6 +57,10 @@ pub struct Slot {
     pub y: usize,
     /// Offset among the pool indices.
     pub indices: usize,
+    /// Patches of the forward pass: what the slot needs of the scratch bytes, which all slots share.
+    pub scratch: usize,
+    /// Sums, input errors or gradient rows: what the slot needs of the words, which all slots share.
+    pub words: usize,
 }
 
 impl Slot {
@@ -84,6 +88,8 @@ impl Slot {
         x: 0,
         y: 0,
         indices: 0,
+        scratch: 0,
+        words: 0,
     };
 
     /// Number of weights.
@@ -125,7 +131,7 @@ impl Slot {
     }
 
     /// Pools, on sums or on mantissas.
-    pub(crate) const fn pools(&self) -> bool {
+    pub const fn pools(&self) -> bool {
         self.pool.is_some() || matches!(self.role, Role::MaxPool(_))
     }
 }

@@ -4,12 +4,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use tintin_core::file::file_len;
 use tintin_core::heap::planned;
-use tintin_core::layers::{Layer, RECORD, Role};
+use tintin_core::layers::{Layer, RECORD};
 use tintin_core::net::State;
 use tintin_core::plan::{Options, Sizes, Slot};
 use tintin_core::shape::Shape;
 
-use crate::error::{self, value};
+use crate::error;
 
 /// Sizes of a plan by role and its slots, nothing allocated.
 pub fn plan<'py>(py: Python<'py>, layers: &[Layer], input: Shape, options: Options) -> PyResult<Bound<'py, PyDict>> {
@@ -19,8 +19,8 @@ pub fn plan<'py>(py: Python<'py>, layers: &[Layer], input: Shape, options: Optio
     plan.set_item("records", layers.len().saturating_mul(RECORD))?;
     plan.set_item("input", input.len().saturating_mul(sizes.batch))?;
     let list = PyList::empty(py);
-    for (i, slot) in slots.iter().enumerate() {
-        list.append(slot_dict(py, i, slot, &sizes)?)?;
+    for slot in &slots {
+        list.append(slot_dict(py, slot, sizes.batch)?)?;
     }
     plan.set_item("slots_used", list)?;
     Ok(plan)
@@ -44,22 +44,10 @@ fn sizes_dict<'py>(py: Python<'py>, sizes: &Sizes) -> PyResult<Bound<'py, PyDict
     Ok(plan)
 }
 
-/// What slot `i` of a plan that holds one gradient row at a time needs, in bytes: of its own, or of a buffer all share.
-fn slot_dict<'py>(py: Python<'py>, i: usize, slot: &Slot, sizes: &Sizes) -> PyResult<Bound<'py, PyDict>> {
-    let batch = sizes.batch;
+/// What a slot needs, in elements: of its own, or of a buffer all share.
+fn slot_dict<'py>(py: Python<'py>, slot: &Slot, batch: usize) -> PyResult<Bound<'py, PyDict>> {
     let times = |len: usize| batch.saturating_mul(len);
-    let (output, pooled) = (times(slot.ys.len()), times(slot.ps.len()));
-    let mut words = if slot.sums() { pooled.saturating_add(slot.strip()) } else { 0 };
-    if slot.taped {
-        words = words.max(if slot.rows > 0 { slot.row as usize } else { 0 }).max(slot.biases());
-        if i > sizes.first {
-            words = words.max(times(slot.xs.len()));
-        }
-    }
-    if i.saturating_add(1) == sizes.slots {
-        words = words.max(output);
-    }
-    let pools = slot.pool.is_some() || matches!(slot.role, Role::MaxPool(_));
+    let output = times(slot.ys.len());
     let entry = PyDict::new(py);
     entry.set_item("layer", slot.index)?;
     entry.set_item("name", slot.layer.name())?;
@@ -69,10 +57,10 @@ fn slot_dict<'py>(py: Python<'py>, i: usize, slot: &Slot, sizes: &Sizes) -> PyRe
     entry.set_item("output", output)?;
     entry.set_item("indices", times(slot.winners()))?;
     let row = (slot.ps.w as usize).saturating_mul(slot.ps.c as usize);
-    entry.set_item("row_of_indices", if pools { row } else { 0 })?;
+    entry.set_item("row_of_indices", if slot.pools() { row } else { 0 })?;
     entry.set_item("errors", if slot.taped { output } else { 0 })?;
-    entry.set_item("words", words)?;
-    entry.set_item("scratch", slot.layer.need(slot.xs).map_err(value)?.scratch)?;
+    entry.set_item("words", slot.words)?;
+    entry.set_item("scratch", slot.scratch)?;
     entry.set_item("products", slot.products())?;
     Ok(entry)
 }
