@@ -13,7 +13,7 @@ pub(crate) struct SumsCall<'a> {
     pub w: &'a [i8],
     pub acc_scale: Scale,
     pub bias_scale: Scale,
-    pub scratch: &'a mut [i8],
+    pub workspace: &'a mut [i32],
 }
 
 impl SumsCall<'_> {
@@ -24,7 +24,7 @@ impl SumsCall<'_> {
             x: self.x,
             w: &self.w[..self.slot.weights()],
             acc,
-            scratch: self.scratch,
+            workspace: self.workspace,
             xs: self.slot.xs,
             ys: self.slot.ss,
             first: 0,
@@ -48,7 +48,7 @@ impl SumsCall<'_> {
                     x: &self.x[s * slot.xs.len()..][..slot.xs.len()],
                     w: &self.w[..slot.weights()],
                     acc: strip,
-                    scratch: self.scratch,
+                    workspace: self.workspace,
                     xs: slot.xs,
                     ys: slot.ss,
                     first: b * band * stride,

@@ -42,7 +42,7 @@ impl Work {
     }
 
     fn buffers(slots: Vec<Slot>, sizes: Sizes, options: Options) -> Result<Self, PlanError> {
-        let (bytes, words) = (zeros(sizes.bytes())?, zeros(sizes.words)?);
+        let (bytes, words) = (zeros(sizes.bytes())?, zeros(sizes.all_words())?);
         Ok(Self { options, slots, sizes, bytes, words })
     }
 

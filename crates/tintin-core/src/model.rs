@@ -181,7 +181,7 @@ macro_rules! model {
         /// The memory of one net of this model; all zero, so a `static` costs no flash.
         pub type Memory = $crate::arena::Arena<
             { SIZES.trained_weights() + SIZES.bytes() },
-            { SIZES.words },
+            { SIZES.all_words() },
             { SIZES.slots },
         >;
         /// The net in this memory over a frozen prefix of weights, which may lie in flash.

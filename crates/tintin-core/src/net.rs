@@ -32,9 +32,9 @@ pub struct Memory<'m> {
     pub frozen: &'m [i8],
     /// The other weights.
     pub weights: &'m mut [i8],
-    /// Activations, indices, errors, scratch: [`Sizes::bytes`] of them.
+    /// Activations, indices, errors: [`Sizes::bytes`] of them.
     pub bytes: &'m mut [i8],
-    /// Sums.
+    /// Sums and workspace: [`Sizes::all_words`] of them.
     pub words: &'m mut [i32],
     /// Scales of every slot.
     pub scales: &'m mut [SlotScales],
@@ -53,7 +53,7 @@ pub struct Net<'m> {
     activations: &'m mut [i8],
     indices: &'m mut [i8],
     deltas: [&'m mut [i8]; 2],
-    scratch: &'m mut [i8],
+    workspace: &'m mut [i32],
     words: &'m mut [i32],
     scales: &'m mut [SlotScales],
     state: &'m mut State,
@@ -66,8 +66,8 @@ impl<'m> Net<'m> {
         let (activations, rest) = bytes.split_at_mut(sizes.activations);
         let (indices, rest) = rest.split_at_mut(sizes.indices);
         let (even, rest) = rest.split_at_mut(sizes.deltas[0]);
-        let (odd, rest) = rest.split_at_mut(sizes.deltas[1]);
-        let scratch = &mut rest[..sizes.scratch];
+        let odd = &mut rest[..sizes.deltas[1]];
+        let (words, workspace) = words.split_at_mut(sizes.words);
         Self {
             slots: &slots[..sizes.slots],
             list: sizes.list,
@@ -78,8 +78,8 @@ impl<'m> Net<'m> {
             activations,
             indices,
             deltas: [even, odd],
-            scratch,
-            words: &mut words[..sizes.words],
+            workspace: &mut workspace[..sizes.workspace],
+            words,
             scales: &mut scales[..sizes.slots],
             state,
         }
@@ -217,7 +217,8 @@ impl<'m> Net<'m> {
                     let acc_scale = scale.times(self.scales[i].w).shifted(exponent);
                     let w = part(self.frozen, self.weights, slot);
                     let (acc, strip) = self.words.split_at_mut(samples * slot.ps.len());
-                    let call = SumsCall { slot, x, w, acc_scale, bias_scale: self.scales[i].b, scratch: self.scratch };
+                    let call =
+                        SumsCall { slot, x, w, acc_scale, bias_scale: self.scales[i].b, workspace: self.workspace };
                     match slot.pool {
                         None => call.whole(acc),
                         Some(_) => call.pooled(acc, strip, self.indices),
@@ -324,6 +325,7 @@ impl<'m> Net<'m> {
                     x,
                     errors,
                     words: self.words,
+                    workspace: self.workspace,
                     scales: &self.scales[i],
                     gradient: dy_scale.times(x_scale),
                     error: dy_scale,

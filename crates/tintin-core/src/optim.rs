@@ -1,8 +1,8 @@
 //! Update rules, row by row: what turns an exact gradient row into new weights (N19 to N22).
 
-use crate::kernels;
+use crate::kernels::{self, walk};
 use crate::loss::Loss;
-use crate::rescale::{Factor, Rounding, bits, clip, downscale, factor, nearest, peak, pseudo, stochastic, upscale};
+use crate::rescale::{Factor, Rounding, bits, downscale, factor, nearest, peak, pseudo, stochastic, upscale};
 use crate::rng::Draws;
 use crate::tensor::Scale;
 
@@ -115,22 +115,56 @@ impl Alignment {
     }
 }
 
+impl Alignment {
+    /// The step of a row whose largest gradient magnitude is `top`; none when the row stays (N19).
+    fn step(self, top: u32, rounding: Rounding, draws: Draws) -> Option<Step> {
+        let before = (bits(top).cast_signed() - 22).max(self.shift - 30).max(0);
+        if top == 0 || before > 23 {
+            return None;
+        }
+        let before = before.cast_unsigned();
+        let top = nearest(top.cast_signed(), before);
+        if top == 0 {
+            return None;
+        }
+        let cap = bits((top * self.factor.m).unsigned_abs()) + self.margin - 7;
+        let shift = (self.shift - before.cast_signed()).max(cap.cast_signed()).cast_unsigned();
+        Some(Step { before, m: self.factor.m, shift, rounding, draws })
+    }
+}
+
 /// One row by the TinTin rule (N19): `w` −= the aligned, capped, rounded gradient `g`. Equal lengths.
 pub fn tintin_row(w: &mut [i8], g: &[i32], a: Alignment, rounding: Rounding, draws: Draws) {
-    let top = peak(g);
-    let before = (bits(top).cast_signed() - 22).max(a.shift - 30).max(0);
-    if top == 0 || before > 23 {
-        return;
+    if let Some(step) = a.step(peak(g), rounding, draws) {
+        descend(w, g, step);
     }
-    let before = before.cast_unsigned();
-    let top = nearest(top.cast_signed(), before);
-    if top == 0 {
-        return;
-    }
-    let cap = bits((top * a.factor.m).unsigned_abs()) + a.margin - 7;
-    let shift = (a.shift - before.cast_signed()).max(cap.cast_signed()).cast_unsigned();
-    descend(w, g, Step { before, m: a.factor.m, shift, rounding, draws });
 }
+
+/// The same for the gradient d · x, whose largest magnitude is |d| · `top`.
+pub fn tintin_outer_row(w: &mut [i8], d: i8, x: &[i8], top: u32, a: Alignment, rounding: Rounding, draws: Draws) {
+    let Some(step) = a.step(u32::from(d.unsigned_abs()) * top, rounding, draws) else { return };
+    let (d, Step { before, m, shift, .. }) = (i32::from(d), step);
+    if before == 0 && shift > 0 && rounding == Rounding::Stochastic {
+        kernels::run(
+            #[inline(always)]
+            || kernels::descend(w, x, d * m, shift, draws),
+        );
+    } else {
+        // a pass over few numbers at a time: this case is rare
+        let mut draws = draws;
+        for (w, x) in w.chunks_mut(OUTER).zip(x.chunks(OUTER)) {
+            let mut g = [0; OUTER];
+            for (g, &x) in g.iter_mut().zip(x) {
+                *g = d * i32::from(x);
+            }
+            descend(w, &g[..x.len()], Step { draws, ..step });
+            draws = draws.skip(OUTER);
+        }
+    }
+}
+
+/// Gradients of an outer product held at once.
+const OUTER: usize = 16;
 
 /// The two shifts of NITI for a tensor whose largest gradient magnitude is `top` (N21).
 #[derive(Clone, Copy, Debug)]
@@ -173,38 +207,14 @@ fn descend(w: &mut [i8], g: &[i32], step: Step) {
     kernels::run(
         #[inline(always)]
         || match rounding {
-            _ if shift == 0 => each(w, g, draws, |g, _| (g.wrapping_add(half) >> before) * m),
-            Rounding::Nearest => each(w, g, draws, |g, _| nearest((g.wrapping_add(half) >> before) * m, shift)),
-            Rounding::Pseudo => each(w, g, draws, |g, _| pseudo((g.wrapping_add(half) >> before) * m, shift)),
+            _ if shift == 0 => walk(w, g, draws, |g, _| (g.wrapping_add(half) >> before) * m),
+            Rounding::Nearest => walk(w, g, draws, |g, _| nearest((g.wrapping_add(half) >> before) * m, shift)),
+            Rounding::Pseudo => walk(w, g, draws, |g, _| pseudo((g.wrapping_add(half) >> before) * m, shift)),
             Rounding::Stochastic => {
-                each(w, g, draws, |g, u| stochastic((g.wrapping_add(half) >> before) * m, shift, u))
+                walk(w, g, draws, |g, u| stochastic((g.wrapping_add(half) >> before) * m, shift, u))
             }
         },
     );
-}
-
-/// Walks a row with its draws: on hosts sixteen at a time, on a microcontroller one by one.
-#[inline(always)]
-fn each(w: &mut [i8], g: &[i32], mut draws: Draws, delta: impl Fn(i32, u32) -> i32) {
-    if cfg!(feature = "std") {
-        let mut lanes = draws.lanes::<16>();
-        let mut blocks = w.chunks_exact_mut(16);
-        let mut gradients = g.chunks_exact(16);
-        for (w, g) in (&mut blocks).zip(&mut gradients) {
-            for i in 0..16 {
-                w[i] = clip(i32::from(w[i]) - delta(g[i], lanes.lane[i]));
-            }
-            lanes.advance();
-        }
-        let rest = blocks.into_remainder().iter_mut().zip(gradients.remainder());
-        for ((w, &g), &u) in rest.zip(&lanes.lane) {
-            *w = clip(i32::from(*w) - delta(g, u));
-        }
-    } else {
-        for (w, &g) in w.iter_mut().zip(g) {
-            *w = clip(i32::from(*w) - delta(g, draws.draw()));
-        }
-    }
 }
 
 /// Weight scale adjustment of one tensor (N20).

@@ -103,8 +103,8 @@ pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut 
         activations: 0,
         indices: 0,
         deltas: [0, 0],
-        scratch: 0,
         words: 0,
+        workspace: 0,
     };
     match assign_slots(layers, input, options, slots, &mut sizes) {
         Ok(()) => {}
@@ -208,7 +208,7 @@ const fn assign_slots(
                     x: 0,
                     y: 0,
                     indices: 0,
-                    scratch: need.scratch as usize,
+                    workspace: need.workspace as usize,
                     words: 0,
                 };
                 if trained && first == usize::MAX {
@@ -216,7 +216,7 @@ const fn assign_slots(
                     sizes.frozen = sizes.weights;
                 }
                 sizes.weights += slots[n].weights() + slots[n].biases();
-                sizes.scratch = max(sizes.scratch, need.scratch as usize);
+                sizes.workspace = max(sizes.workspace, need.workspace as usize);
                 flat = false;
                 backward_terms = need.backward_terms;
                 n += 1;

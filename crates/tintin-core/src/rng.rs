@@ -39,6 +39,29 @@ impl Draws {
         self.0
     }
 
+    /// State, multiplier and increment of the walk: the next draw is state · multiplier + increment. For kernels in assembly.
+    #[cfg(tintin_kernels)]
+    pub(crate) const fn walk(self) -> (u32, u32, u32) {
+        (self.0, MULTIPLIER, GOLDEN)
+    }
+
+    /// The walk after the draw `state`.
+    #[cfg(tintin_kernels = "dsp")]
+    pub(crate) const fn at(state: u32) -> Self {
+        Self(state)
+    }
+
+    /// The walk `n` elements further on.
+    #[must_use]
+    pub const fn skip(self, n: usize) -> Self {
+        let (mut draws, mut i) = (self, 0);
+        while i < n {
+            draws.draw();
+            i += 1;
+        }
+        draws
+    }
+
     /// The next `N` draws at once, `N` lanes side by side, for vector units: each lane jumps `N` steps.
     #[inline(always)]
     pub const fn lanes<const N: usize>(&mut self) -> Lanes<N> {

@@ -57,8 +57,8 @@ pub struct Slot {
     pub y: usize,
     /// Offset among the pool indices.
     pub indices: usize,
-    /// Patches of the forward pass: what the slot needs of the scratch bytes, which all slots share.
-    pub scratch: usize,
+    /// What the slot's kernels need of the workspace, in words; all slots share it.
+    pub workspace: usize,
     /// Sums, input errors or gradient rows: what the slot needs of the words, which all slots share.
     pub words: usize,
 }
@@ -88,7 +88,7 @@ impl Slot {
         x: 0,
         y: 0,
         indices: 0,
-        scratch: 0,
+        workspace: 0,
         words: 0,
     };
 
@@ -175,16 +175,21 @@ pub struct Sizes {
     pub indices: usize,
     /// Errors, two buffers in turn, i8.
     pub deltas: [usize; 2],
-    /// Patches of a convolution, i8.
-    pub scratch: usize,
     /// Sums, i32.
     pub words: usize,
+    /// Workspace of the kernels, i32: patches, inputs and errors in the form they are multiplied.
+    pub workspace: usize,
 }
 
 impl Sizes {
     /// Bytes beside the weights.
     pub const fn bytes(&self) -> usize {
-        self.activations + self.indices + self.deltas[0] + self.deltas[1] + self.scratch
+        self.activations + self.indices + self.deltas[0] + self.deltas[1]
+    }
+
+    /// All words.
+    pub const fn all_words(&self) -> usize {
+        self.words + self.workspace
     }
 
     /// Weights that must lie in RAM.
@@ -199,6 +204,6 @@ impl Sizes {
 
     /// All of RAM, in bytes: trained weights, buffers, sums, scales, seed and step.
     pub const fn ram(&self) -> usize {
-        self.trained_weights() + self.bytes() + 4 * self.words + self.scales() + size_of::<crate::net::State>()
+        self.trained_weights() + self.bytes() + 4 * self.all_words() + self.scales() + size_of::<crate::net::State>()
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::layers::{Errors, Gradient};
 use crate::net::State;
-use crate::optim::{Alignment, NitiShift, Recipe, Rule, niti_row, tintin_row};
+use crate::optim::{Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer_row, tintin_row};
 use crate::rescale::peak;
 use crate::rng::Draws;
 use crate::slot::{Slot, SlotScales};
@@ -14,6 +14,7 @@ pub(crate) struct Update<'a> {
     pub x: &'a [i8],
     pub errors: Errors<'a>,
     pub words: &'a mut [i32],
+    pub workspace: &'a mut [i32],
     pub scales: &'a SlotScales,
     /// Scale of the weight gradient.
     pub gradient: Scale,
@@ -34,7 +35,11 @@ impl Update<'_> {
         match self.recipe.rule {
             Rule::TinTin { margin } => {
                 let a = self.alignment(self.gradient, self.scales.w, margin);
-                for o in (0..rows).step_by(block) {
+                let outer = self.samples == 1 && self.slot.layer.is_outer();
+                if outer {
+                    self.outer(weights, a);
+                }
+                for o in (0..if outer { 0 } else { rows }).step_by(block) {
                     let count = block.min(rows - o);
                     self.rows(o..o + count);
                     let w = weights[o * row..].chunks_exact_mut(row);
@@ -81,12 +86,23 @@ impl Update<'_> {
         }
     }
 
+    /// The TinTin rule for a gradient that is an outer product.
+    fn outer(&self, weights: &mut [i8], a: Alignment) {
+        let row = self.slot.row as usize;
+        let top = self.x.iter().fold(0, |top, x| top.max(x.unsigned_abs()));
+        for (o, (w, &d)) in weights.chunks_exact_mut(row).zip(self.errors.dy).enumerate() {
+            if d != 0 {
+                tintin_outer_row(w, d, self.x, top.into(), a, self.recipe.rounding, self.draws(o));
+            }
+        }
+    }
+
     /// Exact gradient of some weight rows, into the words.
     fn rows(&mut self, rows: core::ops::Range<usize>) {
         let acc = &mut self.words[..rows.len() * self.slot.row as usize];
         acc.fill(0);
         let (x, errors, xs) = (self.x, self.errors, self.slot.xs);
-        self.slot.layer.gradient(Gradient { x, errors, acc, xs, rows });
+        self.slot.layer.gradient(Gradient { x, errors, acc, xs, rows, workspace: self.workspace });
     }
 
     /// Exact gradient of the bias, into the words.

@@ -132,9 +132,9 @@ proptest! {
         let dy = paint(values, 3, samples * need.ys.len());
 
         let mut acc = vec![0; dy.len()];
-        let mut scratch = vec![77; need.scratch as usize];
+        let mut workspace = vec![77; need.workspace as usize];
         let rows = need.ys.h as usize;
-        layer.forward(Forward { x: &x, w: &w, acc: &mut acc, scratch: &mut scratch, xs, ys: need.ys, first: 0, rows });
+        layer.forward(Forward { x: &x, w: &w, acc: &mut acc, workspace: &mut workspace, xs, ys: need.ys, first: 0, rows });
         let errors = Errors { dy: &dy, index: &[], pool: None, ps: need.ys };
         let mut dx = vec![0; x.len()];
         layer.backward(Backward { w: &w, errors, acc: &mut dx, xs });
@@ -153,7 +153,7 @@ proptest! {
             let (rows, row) = (need.rows as usize, need.row as usize);
             for range in [0..rows, 0..rows.div_ceil(2), rows / 2..rows] {
                 let mut acc = vec![0; range.len() * row];
-                layer.gradient(Gradient { x: &x, errors, acc: &mut acc, xs, rows: range.clone() });
+                layer.gradient(Gradient { x: &x, errors, acc: &mut acc, xs, rows: range.clone(), workspace: &mut workspace });
                 prop_assert_eq!(wide(&acc), &gw[range.start * row..range.end * row]);
             }
         }
@@ -202,7 +202,8 @@ proptest! {
         prop_assert_eq!(wide(&dx), definition.backward(&at_sums, &w, xs.len()));
         if need.rows > 0 {
             let (mut gw, mut want) = (vec![0; w.len()], vec![0; w.len()]);
-            layer.gradient(Gradient { x: &x, errors, acc: &mut gw, xs, rows: 0..need.rows as usize });
+            let mut workspace = vec![77; need.workspace as usize];
+            layer.gradient(Gradient { x: &x, errors, acc: &mut gw, xs, rows: 0..need.rows as usize, workspace: &mut workspace });
             definition.gradient(&at_sums, &x, &mut want);
             prop_assert_eq!(wide(&gw), want);
         }
@@ -326,7 +327,7 @@ impl Owned {
             frozen: frozen.to_vec(),
             weights: weights.to_vec(),
             bytes: vec![0; sizes.bytes()],
-            words: vec![0; sizes.words],
+            words: vec![0; sizes.all_words()],
             scales: model.scales().to_vec(),
             state: model.state(),
             slots,

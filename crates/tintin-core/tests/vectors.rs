@@ -179,12 +179,12 @@ fn layers() {
             continue;
         }
         let w = if need.rows > 0 { bytes(&c["w"]) } else { vec![] };
-        let (mut acc, mut scratch) = (vec![0; need.ys.len()], vec![0; need.scratch as usize]);
+        let (mut acc, mut workspace) = (vec![0; need.ys.len()], vec![0; need.workspace as usize]);
         layer.forward(Forward {
             x: &x,
             w: &w,
             acc: &mut acc,
-            scratch: &mut scratch,
+            workspace: &mut workspace,
             xs,
             ys: need.ys,
             first: 0,
@@ -197,7 +197,7 @@ fn layers() {
         if need.rows > 0 {
             let mut gw = vec![0; w.len()];
             let rows = 0..need.rows as usize;
-            layer.gradient(Gradient { x: &x, errors, acc: &mut gw, xs, rows });
+            layer.gradient(Gradient { x: &x, errors, acc: &mut gw, xs, rows, workspace: &mut workspace });
             assert_eq!(gw, ints(&c["gw"]), "{}", c["layer"]);
         }
     }

@@ -35,7 +35,7 @@ fn sizes_dict<'py>(py: Python<'py>, sizes: &Sizes) -> PyResult<Bound<'py, PyDict
     plan.set_item("activations", sizes.activations)?;
     plan.set_item("indices", sizes.indices)?;
     plan.set_item("errors", sizes.deltas)?;
-    plan.set_item("scratch", sizes.scratch)?;
+    plan.set_item("workspace", sizes.workspace)?;
     plan.set_item("words", sizes.words)?;
     plan.set_item("scales", sizes.scales())?;
     plan.set_item("state", size_of::<State>())?;
@@ -60,7 +60,7 @@ fn slot_dict<'py>(py: Python<'py>, slot: &Slot, batch: usize) -> PyResult<Bound<
     entry.set_item("row_of_indices", if slot.pools() { row } else { 0 })?;
     entry.set_item("errors", if slot.taped { output } else { 0 })?;
     entry.set_item("words", slot.words)?;
-    entry.set_item("scratch", slot.scratch)?;
+    entry.set_item("workspace", slot.workspace)?;
     entry.set_item("products", slot.products())?;
     Ok(entry)
 }

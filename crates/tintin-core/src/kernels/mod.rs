@@ -5,18 +5,44 @@
 mod cast;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod conv_x86_64;
-mod portable;
+#[cfg(tintin_kernels)]
+mod cortex_m;
+pub mod portable;
+mod taps;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
 
 use crate::shape::Shape;
 
 pub use cast::as_mantissas;
-pub use portable::axpy;
-#[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+#[cfg(tintin_kernels)]
+pub use cortex_m::{axpy, clear, columns, descend, gather, matmul, multiply, put, seal};
+#[cfg(not(any(tintin_kernels, all(feature = "std", target_arch = "x86_64"))))]
 pub use portable::matmul;
+pub use portable::walk;
+#[cfg(not(tintin_kernels))]
+pub use portable::{axpy, clear, columns, descend, gather, multiply, put, seal};
+pub use taps::Taps;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub use x86_64::matmul;
+
+/// Patches of a quad: a convolution multiplies four at a time with a row of weights, so that a weight is loaded once for four.
+///
+/// [`gather`], or [`clear`] and [`put`], fill a quad, [`seal`] brings it into the machine's form, [`multiply`] multiplies it.
+pub const LANES: usize = 4;
+
+/// Words of a quad of patches of `k` values, on every machine.
+pub const fn quad_words(k: u32) -> u32 {
+    4 * k.next_multiple_of(4)
+}
+
+/// Most inputs that [`matmul`] prepares at a time.
+const BLOCK: u32 = 128;
+
+/// Words of workspace of [`matmul`] for samples of `k` values, on every machine.
+pub const fn matmul_words(k: u32) -> u32 {
+    2 * if k < BLOCK { k.next_multiple_of(4) } else { BLOCK }
+}
 
 /// Runs `f` compiled for the best vector instructions of this machine; the same source, so the same bits.
 ///
@@ -71,5 +97,13 @@ pub fn name() -> &'static str {
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
     return x86_64::name();
     #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-    "portable"
+    if cfg!(tintin_kernels = "dsp") {
+        "ARM DSP"
+    } else if cfg!(tintin_kernels = "v7m") {
+        "ARMv7-M"
+    } else if cfg!(tintin_kernels = "v6m") {
+        "ARMv6-M"
+    } else {
+        "portable"
+    }
 }

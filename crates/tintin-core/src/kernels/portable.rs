@@ -1,11 +1,74 @@
 //! Plain loops: the definition of every kernel.
 
-/// Rows of w that share one load of x: four sums still fit the registers of an ARMv7-M.
+use super::LANES;
+use crate::rescale::{clip, stochastic};
+use crate::rng::Draws;
+
+/// Rows of w that share one load of x.
 const ROWS: usize = 4;
 
-/// acc\[n,o\] += Σ_k x\[n,k\] · w\[o,k\]   x: (n, k), w: (o, k), acc: (n, o), all row-major, k ≥ 1.
+/// Copies `runs` runs x\[r · from..\]\[..len\] into patch `lane` of `quad`, to values `at + r · to` on; the patches have `k` values.
 #[inline(always)]
-pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
+#[allow(clippy::too_many_arguments)]
+pub fn put(
+    quad: &mut [i32],
+    _k: usize,
+    lane: usize,
+    at: usize,
+    to: usize,
+    x: &[i8],
+    from: usize,
+    len: usize,
+    runs: usize,
+) {
+    for r in 0..runs {
+        let quad = &mut quad[LANES * (at + r * to) + lane..];
+        for (v, &x) in quad.iter_mut().step_by(LANES).zip(&x[r * from..][..len]) {
+            *v = i32::from(x);
+        }
+    }
+}
+
+/// Copies four whole patches of `runs` runs each, one behind the other: x\[place + r · step..\]\[..run\] for r below `runs`.
+#[inline(always)]
+pub fn gather(quad: &mut [i32], x: &[i8], places: [usize; LANES], step: usize, run: usize, runs: usize) {
+    for (lane, place) in places.into_iter().enumerate() {
+        put(quad, run * runs, lane, 0, run, &x[place..], step, run, runs);
+    }
+}
+
+/// Makes patch `lane` zero.
+#[inline(always)]
+pub fn clear(quad: &mut [i32], k: usize, lane: usize) {
+    for values in quad[..LANES * k].chunks_exact_mut(LANES) {
+        values[lane] = 0;
+    }
+}
+
+/// Nothing to do: the patches lie as they are multiplied.
+#[inline(always)]
+pub fn seal(_quad: &mut [i32], _k: usize) {}
+
+/// acc\[p,o\] += Σ_i quad\[p,i\] · w\[o,i\]   w: (rows, k), acc: (patches, rows), 1 to [`LANES`] patches.
+#[inline(always)]
+pub fn multiply(quad: &[i32], w: &[i8], k: usize, acc: &mut [i32]) {
+    let rows = w.len() / k;
+    for (o, w) in w.chunks_exact(k).enumerate() {
+        let mut sums = [0i32; LANES];
+        for (values, &w) in quad.chunks_exact(LANES).zip(w) {
+            for (sum, &x) in sums.iter_mut().zip(values) {
+                *sum = sum.wrapping_add(x.wrapping_mul(i32::from(w)));
+            }
+        }
+        for (acc, sum) in acc.chunks_exact_mut(rows).zip(sums) {
+            acc[o] = acc[o].wrapping_add(sum);
+        }
+    }
+}
+
+/// acc\[n,o\] += Σ_i x\[n,i\] · w\[o,i\]   x: (n, k), w: (o, k), acc: (n, o), all row-major, k ≥ 1.
+#[inline(always)]
+pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], _workspace: &mut [i32]) {
     let outputs = w.len() / k;
     for (x, acc) in x.chunks_exact(k).zip(acc.chunks_exact_mut(outputs)) {
         let (mut blocks, mut sums) = (w.chunks_exact(ROWS * k), acc.chunks_exact_mut(ROWS));
@@ -36,7 +99,7 @@ fn dots(x: &[i8], w: &[i8]) -> [i32; ROWS] {
 
 /// Σ x\[i\] · y\[i\].
 #[inline(always)]
-fn dot(x: &[i8], y: &[i8]) -> i32 {
+pub fn dot(x: &[i8], y: &[i8]) -> i32 {
     let mut sum = 0i32;
     for (&x, &y) in x.iter().zip(y) {
         sum = sum.wrapping_add(i32::from(x).wrapping_mul(i32::from(y)));
@@ -44,11 +107,53 @@ fn dot(x: &[i8], y: &[i8]) -> i32 {
     sum
 }
 
-/// acc\[i\] += a · x\[i\].
+/// acc\[r · to + i\] += a · x\[r · from + i\] for `rows` rows r of `len` values i.
 #[inline(always)]
-pub fn axpy(a: i8, x: &[i8], acc: &mut [i32]) {
+pub fn axpy(a: i8, x: &[i8], from: usize, acc: &mut [i32], to: usize, len: usize, rows: usize) {
     let a = i32::from(a);
-    for (acc, &x) in acc.iter_mut().zip(x) {
-        *acc = acc.wrapping_add(a.wrapping_mul(i32::from(x)));
+    for r in 0..rows {
+        for (acc, &x) in acc[r * to..][..len].iter_mut().zip(&x[r * from..][..len]) {
+            *acc = acc.wrapping_add(a.wrapping_mul(i32::from(x)));
+        }
+    }
+}
+
+/// w\[i\] = clip(w\[i\] − round(c · x\[i\], shift, Stochastic, u_i)) (N4, N19)   |c| < 2^15, 1 ≤ shift ≤ 30.
+#[inline(always)]
+pub fn descend(w: &mut [i8], x: &[i8], c: i32, shift: u32, draws: Draws) {
+    walk(w, x, draws, |x, u| stochastic(c * i32::from(x), shift, u));
+}
+
+/// w\[i\] = clip(w\[i\] − delta(g\[i\], u_i)), u_i the draws of the row (N8): on hosts sixteen at a time, on a microcontroller one by one.
+#[inline(always)]
+pub fn walk<G: Copy>(w: &mut [i8], g: &[G], mut draws: Draws, delta: impl Fn(G, u32) -> i32) {
+    if cfg!(feature = "std") {
+        let mut lanes = draws.lanes::<16>();
+        let mut blocks = w.chunks_exact_mut(16);
+        let mut gradients = g.chunks_exact(16);
+        for (w, g) in (&mut blocks).zip(&mut gradients) {
+            for i in 0..16 {
+                w[i] = clip(i32::from(w[i]) - delta(g[i], lanes.lane[i]));
+            }
+            lanes.advance();
+        }
+        let rest = blocks.into_remainder().iter_mut().zip(gradients.remainder());
+        for ((w, &g), &u) in rest.zip(&lanes.lane) {
+            *w = clip(i32::from(*w) - delta(g, u));
+        }
+    } else {
+        for (w, &g) in w.iter_mut().zip(g) {
+            *w = clip(i32::from(*w) - delta(g, draws.draw()));
+        }
+    }
+}
+
+/// acc\[i\] += Σ_n d\[n\] · x\[at\[n\] + i\] for the pairs (at, d) of `taps`.
+#[inline(always)]
+pub fn columns(taps: &[[i32; 2]], x: &[i8], acc: &mut [i32]) {
+    for &[at, d] in taps {
+        for (acc, &x) in acc.iter_mut().zip(&x[at.cast_unsigned() as usize..]) {
+            *acc = acc.wrapping_add(d.wrapping_mul(i32::from(x)));
+        }
     }
 }

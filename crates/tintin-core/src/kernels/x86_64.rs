@@ -74,7 +74,7 @@ fn run_avx2<R>(f: impl FnOnce() -> R) -> R {
 
 /// See [`super::matmul`].
 #[inline]
-pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
+pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i32]) {
     match machine() {
         // SAFETY: `machine` has just detected the features the function is compiled for.
         Machine::Avx512Vnni => unsafe { avx512_vnni::matmul(x, w, k, acc) },
@@ -82,7 +82,7 @@ pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) {
         Machine::Avx512 => unsafe { avx512::matmul(x, w, k, acc) },
         // SAFETY: as above; and a row has the sixteen values one load reads.
         Machine::Avx2 if k >= 16 => unsafe { avx2::matmul(x, w, k, acc) },
-        _ => super::portable::matmul(x, w, k, acc),
+        _ => super::portable::matmul(x, w, k, acc, workspace),
     }
 }
 
@@ -392,7 +392,7 @@ mod tests {
                 let (x, w) = (paint(samples * k, 1), paint(outputs * k, 4));
                 let mut want = vec![7; samples * outputs];
                 let mut have = want.clone();
-                crate::kernels::portable::matmul(&x, &w, k, &mut want);
+                crate::kernels::portable::matmul(&x, &w, k, &mut want, &mut []);
                 matmul(&x, &w, k, &mut have);
                 assert_eq!(have, want, "k {k}, {samples} × {outputs}");
             }

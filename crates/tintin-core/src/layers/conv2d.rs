@@ -2,11 +2,11 @@
 //! acc\[i,j,o\] = Σ_{a,b,c} w\[o,a,b,c\] · x\[i·sh + a − ph, j·sw + b − pw, c\], zero outside.
 //!
 //! x: (samples, h, w, c), w: (o, kh, kw, c), acc: (samples, oh, ow, o). The kernel row a of a patch is one contiguous run of
-//! x, so forward gathers runs into patches and both backward sums walk runs, for non-zero errors only (three of four are zero behind a 2×2
-//! pool). Bounds: kh·kw·c ≤ 132 624 (66 052 with a bias); kh·kw·o ≤ 132 624. Height 1 serves one-dimensional signals.
+//! x, so forward gathers runs into patches, four at a time, and both backward sums walk runs, for non-zero errors only (three of four
+//! are zero behind a 2×2 pool). Bounds: kh·kw·c ≤ 132 624 (66 052 with a bias); kh·kw·o ≤ 132 624. Height 1 serves one-dimensional signals.
 
-use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, check_sum, check_window, windows};
-use crate::kernels::{self, axpy, matmul};
+use super::{Backward, Errors, Fields, Forward, Gradient, Need, Role, Sums, check_sum, check_window, windows};
+use crate::kernels::{self, LANES, Taps, axpy};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
 
@@ -26,6 +26,7 @@ pub struct Conv2d {
 }
 
 /// The kernel rows of a patch inside the input: each is one contiguous run of x and of the weight row.
+#[derive(Clone, Copy)]
 struct Patch {
     rows: usize,
     len: usize,
@@ -33,19 +34,6 @@ struct Patch {
     x_step: usize,
     w: usize,
     w_step: usize,
-}
-
-impl Patch {
-    /// Calls `f` with the start in x and in the weight row of every run.
-    #[inline(always)]
-    fn runs(&self, mut f: impl FnMut(usize, usize)) {
-        let (mut x, mut w) = (self.x, self.w);
-        for _ in 0..self.rows {
-            f(x, w);
-            x += self.x_step;
-            w += self.w_step;
-        }
-    }
 }
 
 impl Conv2d {
@@ -112,13 +100,6 @@ impl Conv2d {
         if ys.checked_len().is_none() {
             return Err("output too large");
         }
-        let scratch = match w.checked_mul(row) {
-            Some(scratch) if scratch <= 1 << 28 => scratch,
-            _ => return Err("patches of one output row have more than 2^28 values"),
-        };
-        if w as u64 * row as u64 > 1 << 28 {
-            return Err("patches of one output row have more than 2^28 values");
-        }
         Ok(Need {
             ys,
             role: Role::Sums { exponent: 0 },
@@ -127,8 +108,20 @@ impl Conv2d {
             fan_out: area * rows,
             backward_terms: area * rows,
             bias: self.bias,
-            scratch,
+            workspace: kernels::quad_words(row),
         })
+    }
+
+    /// Where in x the patch at output place (i, j) starts, if all of it lies inside the input.
+    #[inline(always)]
+    fn whole(&self, xs: Shape, i: usize, j: usize) -> Option<usize> {
+        // one comparison for both sides: what is left of the input wraps to the far right
+        let row = (i * self.stride.0 as usize).wrapping_sub(self.padding.0 as usize);
+        let column = (j * self.stride.1 as usize).wrapping_sub(self.padding.1 as usize);
+        let inside = row <= (xs.h as usize).wrapping_sub(self.kernel.0 as usize)
+            && column <= (xs.w as usize).wrapping_sub(self.kernel.1 as usize);
+        (inside && self.kernel.0 as u32 <= xs.h && self.kernel.1 as u32 <= xs.w)
+            .then(|| (row * xs.w as usize + column) * xs.c as usize)
     }
 
     /// The part of the patch at output place (i, j) that lies inside the input.
@@ -137,6 +130,9 @@ impl Conv2d {
         let (h, w, c) = (xs.h as usize, xs.w as usize, xs.c as usize);
         let (kh, kw) = (self.kernel.0 as usize, self.kernel.1 as usize);
         let (ph, pw) = (self.padding.0 as usize, self.padding.1 as usize);
+        if let Some(x) = self.whole(xs, i, j) {
+            return Patch { rows: kh, len: kw * c, x, x_step: w * c, w: 0, w_step: kw * c };
+        }
         let (row, column) = (i * self.stride.0 as usize, j * self.stride.1 as usize);
         let (top, bottom) = (ph.saturating_sub(row), kh.min((h + ph).saturating_sub(row)));
         let (left, right) = (pw.saturating_sub(column), kw.min((w + pw).saturating_sub(column)));
@@ -158,8 +154,8 @@ impl Sums for Conv2d {
     #[inline(always)]
     fn forward(&self, call: Forward<'_>) {
         let (xs, ys) = (call.xs, call.ys);
-        let k = self.kernel.0 as usize * self.kernel.1 as usize * xs.c as usize;
-        let acc_row = ys.w as usize * ys.c as usize;
+        let k = self.fan_in(xs);
+        let (w, channels) = (ys.w as usize, ys.c as usize);
         let direct = kernels::Conv2d {
             kernel: (self.kernel.0 as usize, self.kernel.1 as usize),
             stride: (self.stride.0 as usize, self.stride.1 as usize),
@@ -169,32 +165,38 @@ impl Sums for Conv2d {
             first: call.first,
             rows: call.rows,
         };
-        let samples = call.x.chunks_exact(xs.len()).zip(call.acc.chunks_exact_mut(call.rows * acc_row));
+        let samples = call.x.chunks_exact(xs.len()).zip(call.acc.chunks_exact_mut(call.rows * w * channels));
         for (x, acc) in samples {
             if direct.sums(x, call.w, acc) {
                 continue;
             }
-            for (i, acc) in (call.first..).zip(acc.chunks_exact_mut(acc_row)) {
-                self.gather(xs, x, i, &mut call.scratch[..ys.w as usize * k]);
-                matmul(&call.scratch[..ys.w as usize * k], call.w, k, acc);
+            let (mut i, mut j) = (call.first, 0);
+            for acc in acc.chunks_mut(LANES * channels) {
+                let mut places = [(i, j); LANES];
+                for at in &mut places[..acc.len() / channels] {
+                    *at = (i, j);
+                    j += 1;
+                    if j == w {
+                        (i, j) = (i + 1, 0);
+                    }
+                }
+                self.gather(xs, x, places, call.workspace);
+                kernels::multiply(call.workspace, call.w, k, acc);
             }
         }
     }
 
     #[inline(always)]
     fn backward(&self, call: Backward<'_>) {
-        let k = self.kernel.0 as usize * self.kernel.1 as usize * call.xs.c as usize;
+        let k = self.fan_in(call.xs);
         let channels = call.errors.ps.c as usize;
         for (s, acc) in call.acc.chunks_exact_mut(call.xs.len()).enumerate() {
             call.errors.sample(s).for_each(
                 0..channels,
                 #[inline(always)]
                 |i, j, o, d| {
-                    let (w, patch) = (&call.w[o * k..][..k], self.patch(call.xs, i, j));
-                    patch.runs(
-                        #[inline(always)]
-                        |x_at, w_at| axpy(d, &w[w_at..][..patch.len], &mut acc[x_at..][..patch.len]),
-                    );
+                    let Patch { rows, len, x, x_step, w, w_step } = self.patch(call.xs, i, j);
+                    axpy(d, &call.w[o * k + w..], w_step, &mut acc[x..], x_step, len, rows);
                 },
             );
         }
@@ -202,18 +204,21 @@ impl Sums for Conv2d {
 
     #[inline(always)]
     fn gradient(&self, call: Gradient<'_>) {
-        let k = self.kernel.0 as usize * self.kernel.1 as usize * call.xs.c as usize;
-        let first = call.rows.start;
-        for (s, x) in call.x.chunks_exact(call.xs.len()).enumerate() {
-            call.errors.sample(s).for_each(
-                call.rows.clone(),
+        let Gradient { x, errors, acc, xs, rows, workspace } = call;
+        let k = self.fan_in(xs);
+        for (s, x) in x.chunks_exact(xs.len()).enumerate() {
+            let errors = errors.sample(s);
+            if rows.len() == 1 {
+                self.gradient_row(x, errors, acc, xs, rows.start, workspace);
+                continue;
+            }
+            errors.for_each(
+                rows.clone(),
                 #[inline(always)]
                 |i, j, o, d| {
-                    let (acc, patch) = (&mut call.acc[(o - first) * k..][..k], self.patch(call.xs, i, j));
-                    patch.runs(
-                        #[inline(always)]
-                        |x_at, w_at| axpy(d, &x[x_at..][..patch.len], &mut acc[w_at..][..patch.len]),
-                    );
+                    let patch = self.patch(xs, i, j);
+                    let acc = &mut acc[(o - rows.start) * k + patch.w..];
+                    axpy(d, &x[patch.x..], patch.x_step, acc, patch.w_step, patch.len, patch.rows);
                 },
             );
         }
@@ -221,51 +226,61 @@ impl Sums for Conv2d {
 }
 
 impl Conv2d {
-    /// Copies the patches of output row `i`, one behind the other, kernel row by kernel row, zeros outside the input.
+    /// Values of a patch.
     #[inline(always)]
-    fn gather(&self, xs: Shape, x: &[i8], i: usize, patches: &mut [i8]) {
-        let kernel_row = self.kernel.1 as usize * xs.c as usize;
-        let k = self.kernel.0 as usize * kernel_row;
-        for j in 0..patches.len() / k {
-            let patch = self.patch(xs, i, j);
-            let whole = patch.rows * patch.len == k;
-            if !whole {
-                patches[j * k..][..k].fill(0);
+    fn fan_in(&self, xs: Shape) -> usize {
+        self.kernel.0 as usize * self.kernel.1 as usize * xs.c as usize
+    }
+
+    /// Fills a quad with the patches of four output places, zeros outside the input.
+    #[inline(always)]
+    fn gather(&self, xs: Shape, x: &[i8], places: [(usize, usize); LANES], quad: &mut [i32]) {
+        let k = self.fan_in(xs);
+        let whole = places.map(|(i, j)| self.whole(xs, i, j));
+        if let [Some(a), Some(b), Some(c), Some(d)] = whole {
+            let (step, run) = (xs.w as usize * xs.c as usize, self.kernel.1 as usize * xs.c as usize);
+            kernels::gather(quad, x, [a, b, c, d], step, run, self.kernel.0 as usize);
+        } else {
+            for (lane, (i, j)) in places.into_iter().enumerate() {
+                let Patch { rows, len, x: from, x_step, w: at, w_step } = self.patch(xs, i, j);
+                if rows * len < k {
+                    kernels::clear(quad, k, lane);
+                }
+                kernels::put(quad, k, lane, at, w_step, &x[from..], x_step, len, rows);
             }
-            patch.runs(
-                #[inline(always)]
-                |x_at, w_at| {
-                    if whole {
-                        copy(x, x_at, patches, j * k + w_at, patch.len);
-                    } else {
-                        patches[j * k + w_at..][..patch.len].copy_from_slice(&x[x_at..][..patch.len]);
+        }
+        kernels::seal(quad, k);
+    }
+
+    /// The gradient of weight row `o` from one sample: errors whose patch lies inside are added up kernel row by kernel row, so
+    /// that the sums stay in registers.
+    #[inline(always)]
+    fn gradient_row(&self, x: &[i8], errors: Errors<'_>, acc: &mut [i32], xs: Shape, o: usize, workspace: &mut [i32]) {
+        let (run, row) = (self.kernel.1 as usize * xs.c as usize, xs.w as usize * xs.c as usize);
+        let mut taps = Taps::new(workspace);
+        let add = |taps: &mut Taps<'_>, acc: &mut [i32]| {
+            if !taps.is_empty() {
+                for (a, acc) in acc.chunks_exact_mut(run).enumerate() {
+                    taps.columns(&x[a * row..], acc);
+                }
+                taps.clear();
+            }
+        };
+        errors.for_channel(
+            o,
+            #[inline(always)]
+            |i, j, d| {
+                if let Some(place) = self.whole(xs, i, j) {
+                    taps.push(place, d);
+                    if taps.is_full() {
+                        add(&mut taps, acc);
                     }
-                },
-            );
-        }
-    }
-}
-
-/// Copies `len` values from `x[from..]` to `y[to..]`. Writes up to a power of two more of what follows in `y`, which the caller
-/// overwrites next: a move of fixed size beats a call for a handful of bytes.
-#[inline(always)]
-fn copy(x: &[i8], from: usize, y: &mut [i8], to: usize, len: usize) {
-    match len {
-        ..=8 if block::<8>(x, from, y, to) => {}
-        9..=16 if block::<16>(x, from, y, to) => {}
-        17..=32 if block::<32>(x, from, y, to) => {}
-        _ => y[to..][..len].copy_from_slice(&x[from..][..len]),
-    }
-}
-
-/// Copies `N` values if both sides have that many.
-#[inline(always)]
-fn block<const N: usize>(x: &[i8], from: usize, y: &mut [i8], to: usize) -> bool {
-    match (x.get(from..from + N), y.get_mut(to..to + N)) {
-        (Some(x), Some(y)) => {
-            y.copy_from_slice(x);
-            true
-        }
-        _ => false,
+                } else {
+                    let Patch { rows, len, x: from, x_step, w: to, w_step } = self.patch(xs, i, j);
+                    axpy(d, &x[from..], x_step, &mut acc[to..], w_step, len, rows);
+                }
+            },
+        );
+        add(&mut taps, acc);
     }
 }

@@ -4,7 +4,7 @@
 //! Bounds: n ≤ 132 624 (66 052 with a bias), o ≤ 65 535.
 
 use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, check_sum};
-use crate::kernels::{axpy, matmul};
+use crate::kernels::{axpy, matmul, matmul_words};
 use crate::shape::Shape;
 
 /// Fully connected layer.
@@ -52,7 +52,7 @@ impl Linear {
             fan_out: rows,
             backward_terms: rows,
             bias: self.bias,
-            scratch: 0,
+            workspace: matmul_words(row),
         })
     }
 }
@@ -60,7 +60,7 @@ impl Linear {
 impl Sums for Linear {
     #[inline(always)]
     fn forward(&self, call: Forward<'_>) {
-        matmul(call.x, call.w, call.xs.len(), call.acc);
+        matmul(call.x, call.w, call.xs.len(), call.acc, call.workspace);
     }
 
     #[inline(always)]
@@ -70,7 +70,7 @@ impl Sums for Linear {
             let errors = call.errors.sample(s);
             for (&d, w) in errors.dy.iter().zip(call.w.chunks_exact(n)) {
                 if d != 0 {
-                    axpy(d, w, acc);
+                    axpy(d, w, n, acc, n, n, 1);
                 }
             }
         }
@@ -83,9 +83,14 @@ impl Sums for Linear {
         for (o, acc) in call.rows.zip(call.acc.chunks_exact_mut(n)) {
             for (dy, x) in call.errors.dy.chunks_exact(outputs).zip(call.x.chunks_exact(n)) {
                 if dy[o] != 0 {
-                    axpy(dy[o], x, acc);
+                    axpy(dy[o], x, n, acc, n, n, 1);
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn is_outer(&self) -> bool {
+        true
     }
 }

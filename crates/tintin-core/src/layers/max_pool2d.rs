@@ -59,8 +59,12 @@ impl MaxPool2d {
     /// Input place of window (i, j)'s element `index`.
     #[inline(always)]
     pub fn place(&self, i: usize, j: usize, index: i8) -> (usize, usize) {
-        let (index, kw) = (usize::from(index.cast_unsigned()), usize::from(self.kernel.1));
-        (i * usize::from(self.stride.0) + index / kw, j * usize::from(self.stride.1) + index % kw)
+        let (mut a, mut b, kw) = (0, usize::from(index.cast_unsigned()), usize::from(self.kernel.1));
+        // a few rows at most; a division is dear on a Cortex-M0+
+        while b >= kw {
+            (a, b) = (a + 1, b - kw);
+        }
+        (i * usize::from(self.stride.0) + a, j * usize::from(self.stride.1) + b)
     }
 
     /// Pools one strip of `kernel.0` input rows of `xs.w` columns and `xs.c` channels into one output row and its winners.

@@ -57,14 +57,14 @@ pub struct Need {
     pub backward_terms: u32,
     /// One bias per row.
     pub bias: bool,
-    /// Scratch bytes of the forward pass.
-    pub scratch: u32,
+    /// Words of workspace for the kernels.
+    pub workspace: u32,
 }
 
 impl Need {
-    /// A layer without weights, bias or scratch.
+    /// A layer without weights, bias or workspace.
     pub const fn plain(ys: Shape, role: Role) -> Self {
-        Self { ys, role, rows: 0, row: 0, fan_out: 0, backward_terms: 0, bias: false, scratch: 0 }
+        Self { ys, role, rows: 0, row: 0, fan_out: 0, backward_terms: 0, bias: false, workspace: 0 }
     }
 }
 
@@ -76,8 +76,8 @@ pub struct Forward<'a> {
     pub w: &'a [i8],
     /// Sums, (samples, rows, width, channels); hold the bias or 0 before.
     pub acc: &'a mut [i32],
-    /// Scratch of the planned size.
-    pub scratch: &'a mut [i8],
+    /// Workspace of the planned size; holds anything before and after.
+    pub workspace: &'a mut [i32],
     /// Input shape of one sample.
     pub xs: Shape,
     /// Output shape of one sample, before pooling.
@@ -120,21 +120,53 @@ impl<'a> Errors<'a> {
     /// channel is in `channels`.
     #[inline(always)]
     pub fn for_each(&self, channels: core::ops::Range<usize>, mut f: impl FnMut(usize, usize, usize, i8)) {
-        let (w, c) = (self.ps.w as usize, self.ps.c as usize);
-        for (place, dy) in self.dy.chunks_exact(c).enumerate() {
-            for (ch, &d) in channels.clone().zip(&dy[channels.clone()]) {
-                if d == 0 {
-                    continue;
-                }
-                let (i, j) = (place / w, place % w);
-                match self.pool {
-                    None => f(i, j, ch, d),
-                    Some(pool) => {
-                        let (i, j) = pool.place(i, j, self.index[place * c + ch]);
+        let c = self.ps.c as usize;
+        self.each_place(
+            #[inline(always)]
+            |i, j, at| {
+                for (ch, &d) in channels.clone().zip(&self.dy[at..][..c][channels.clone()]) {
+                    if d != 0 {
+                        let (i, j) = self.unpooled(i, j, at + ch);
                         f(i, j, ch, d);
                     }
                 }
+            },
+        );
+    }
+
+    /// The same for one channel: `f(row, column, error)`.
+    #[inline(always)]
+    pub fn for_channel(&self, channel: usize, mut f: impl FnMut(usize, usize, i8)) {
+        self.each_place(
+            #[inline(always)]
+            |i, j, at| {
+                let d = self.dy[at + channel];
+                if d != 0 {
+                    let (i, j) = self.unpooled(i, j, at + channel);
+                    f(i, j, d);
+                }
+            },
+        );
+    }
+
+    /// Calls `f(row, column, offset)` for every place; counted, because a division is dear on a Cortex-M0+.
+    #[inline(always)]
+    fn each_place(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let mut at = 0;
+        for i in 0..self.ps.h as usize {
+            for j in 0..self.ps.w as usize {
+                f(i, j, at);
+                at += self.ps.c as usize;
             }
+        }
+    }
+
+    /// The place before pooling of the error `at`, which belongs to place (i, j).
+    #[inline(always)]
+    fn unpooled(&self, i: usize, j: usize, at: usize) -> (usize, usize) {
+        match self.pool {
+            None => (i, j),
+            Some(pool) => pool.place(i, j, self.index[at]),
         }
     }
 }
@@ -163,6 +195,8 @@ pub struct Gradient<'a> {
     pub xs: Shape,
     /// Which weight rows.
     pub rows: core::ops::Range<usize>,
+    /// Workspace of the planned size; holds anything before and after.
+    pub workspace: &'a mut [i32],
 }
 
 /// The arithmetic of a layer with sums. The other roles need none of it.
@@ -174,6 +208,11 @@ pub trait Sums {
     /// Exact weight gradient (N18); nothing for a layer without weights.
     #[inline(always)]
     fn gradient(&self, _call: Gradient<'_>) {}
+    /// The gradient of a single sample is dy\[o\] · x for every row o, so no row of it needs to be held.
+    #[inline(always)]
+    fn is_outer(&self) -> bool {
+        false
+    }
 }
 
 /// Bytes of a layer record in a file.
@@ -319,12 +358,19 @@ macro_rules! layers {
                 match self { $(Layer::$layer(layer) => layers!(@$sums layer.backward(call)),)* }
             }
 
+            /// See [`Sums::is_outer`].
+            pub fn is_outer(&self) -> bool {
+                match self { $(Layer::$layer(layer) => layers!(@$sums layer.is_outer()),)* }
+            }
+
             /// See [`Sums::gradient`].
             pub fn gradient(&self, call: Gradient<'_>) {
                 match self { $(Layer::$layer(layer) => layers!(@$sums layer.gradient(call)),)* }
             }
         }
     };
+    (@sums $layer:ident.is_outer()) => { $layer.is_outer() };
+    (@mantissas $layer:ident.is_outer()) => {{ let _ = $layer; false }};
     (@sums $layer:ident.$method:ident($call:ident)) => {
         crate::kernels::run(#[inline(always)] || $layer.$method($call))
     };

@@ -45,22 +45,44 @@ fn adjoint_identity() {
         let w = paint((need.rows * need.row) as usize, 2);
         let dy = paint(need.ys.len(), 3);
         let mut acc = vec![0; need.ys.len()];
-        let mut scratch = vec![0; need.scratch as usize];
+        let mut workspace = vec![0; need.workspace as usize];
         let rows = need.ys.h as usize;
-        let scratch = &mut scratch[..];
-        layer.forward(Forward { x: &x, w: &w, acc: &mut acc, scratch, xs, ys: need.ys, first: 0, rows });
+        layer.forward(Forward {
+            x: &x,
+            w: &w,
+            acc: &mut acc,
+            workspace: &mut workspace,
+            xs,
+            ys: need.ys,
+            first: 0,
+            rows,
+        });
         let errors = Errors { dy: &dy, index: &[], pool: None, ps: need.ys };
         let mut dx = vec![0; xs.len()];
         layer.backward(Backward { w: &w, errors, acc: &mut dx, xs });
         assert_eq!(inner(&acc, &dy), inner(&dx, &x), "{layer:?}");
         if need.rows > 0 {
             let mut gw = vec![0; w.len()];
-            layer.gradient(Gradient { x: &x, errors, acc: &mut gw, xs, rows: 0..need.rows as usize });
+            layer.gradient(Gradient {
+                x: &x,
+                errors,
+                acc: &mut gw,
+                xs,
+                rows: 0..need.rows as usize,
+                workspace: &mut workspace,
+            });
             assert_eq!(inner(&acc, &dy), inner(&gw, &w), "{layer:?}");
             // row by row gives the same rows
             for o in 0..need.rows as usize {
                 let mut row = vec![0; need.row as usize];
-                layer.gradient(Gradient { x: &x, errors, acc: &mut row, xs, rows: o..o + 1 });
+                layer.gradient(Gradient {
+                    x: &x,
+                    errors,
+                    acc: &mut row,
+                    xs,
+                    rows: o..o + 1,
+                    workspace: &mut workspace,
+                });
                 assert_eq!(row, gw[o * row.len()..][..row.len()], "{layer:?} row {o}");
             }
         }
@@ -78,9 +100,9 @@ fn strips_equal_whole() {
         let strip = need.ys.len() / rows;
         let run = |first: usize, rows: usize| {
             let mut acc = vec![0; rows * strip];
-            let mut scratch = vec![0; need.scratch as usize];
-            let scratch = &mut scratch[..];
-            layer.forward(Forward { x: &x, w: &w, acc: &mut acc, scratch, xs, ys: need.ys, first, rows });
+            let mut workspace = vec![0; need.workspace as usize];
+            let workspace = &mut workspace[..];
+            layer.forward(Forward { x: &x, w: &w, acc: &mut acc, workspace, xs, ys: need.ys, first, rows });
             acc
         };
         let whole = run(0, rows);

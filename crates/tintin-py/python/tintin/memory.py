@@ -19,11 +19,11 @@ _COLUMNS = (
     ("scales", "scales", None),
     ("errors", None, "errors_shared"),
     ("sums", None, "sums_shared"),
-    ("patches", None, "patches_shared"),
+    ("workspace", None, "workspace_shared"),
     ("products", "products", None),
 )
 _ORDER = (
-    "weights", "activations", "activations in turn", "pool indices", "pool indices, one row", "errors", "patches",
+    "weights", "activations", "activations in turn", "pool indices", "pool indices, one row", "errors", "workspace",
     "32-bit sums", "weights read where they lie", "weights copied to RAM", "scales", "layer records",
     "header and check sums", "seed and step",
 )  # fmt: skip
@@ -42,7 +42,7 @@ class Memory:
     weights_ram, weights_flash (read where they lie), output, indices (places of pooled maxima), scales, products
     (multiply-accumulates of one forward pass; no bytes). These belong to the layer alone: their sums over layers are
     the roles "weights", "activations", "pool indices" and "scales". Keys that end in _shared (output, indices, errors,
-    sums, patches) are what the layer needs of a buffer that all share: the buffer is as large as its largest user.
+    sums, workspace) are what the layer needs of a buffer that all share: the buffer is as large as its largest user.
     Activations before `train_from`, and all in inference, take turns in two buffers.
 
     shared: those buffers, dicts of role, bytes and user, the layer that needs it so large.
@@ -142,7 +142,7 @@ def from_plan(plan: dict[str, Any], batch_size: int, training: bool) -> Memory:
             "scales": plan["scales"] // len(slots),
             "errors_shared": slot["errors"],
             "sums_shared": 4 * slot["words"],
-            "patches_shared": slot["scratch"],
+            "workspace_shared": 4 * slot["workspace"],
             "products": slot["products"],
         }
         rows.append(row)
@@ -151,7 +151,7 @@ def from_plan(plan: dict[str, Any], batch_size: int, training: bool) -> Memory:
         *(_buffer("activations in turn", "output_shared", rows[k::2]) for k in (0, 1)),
         _buffer("pool indices, one row", "indices_shared", rows),
         *(_buffer("errors", "errors_shared", rows[:0:-1][k::2]) for k in (0, 1)),
-        _buffer("patches", "patches_shared", rows),
+        _buffer("workspace", "workspace_shared", rows),
         _buffer("32-bit sums", "sums_shared", rows),
     ]
     shared = [buffer for buffer in buffers if buffer["bytes"]]
@@ -169,7 +169,7 @@ def from_plan(plan: dict[str, Any], batch_size: int, training: bool) -> Memory:
         "pool indices": alone("indices"),
         "pool indices, one row": common("pool indices, one row"),
         "errors": common("errors"),
-        "patches": common("patches"),
+        "workspace": common("workspace"),
         "32-bit sums": common("32-bit sums"),
         "scales": alone("scales"),
         "seed and step": plan["state"],
@@ -198,7 +198,7 @@ def _row(layer: int | None, name: str, output: int, *, kept: bool) -> dict[str, 
     """A row of `by_layer` that only has an output yet."""
     keys = (
         "weights", "weights_ram", "weights_flash", "output", "output_shared", "indices", "indices_shared", "scales",
-        "errors_shared", "sums_shared", "patches_shared", "products",
+        "errors_shared", "sums_shared", "workspace_shared", "products",
     )  # fmt: skip
     row: dict[str, Any] = {"layer": layer, "name": name} | dict.fromkeys(keys, 0)
     row["output" if kept else "output_shared"] = output

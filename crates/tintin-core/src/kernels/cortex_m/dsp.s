@@ -1,0 +1,387 @@
+@ ARMv7E-M and ARMv8-M with the DSP extension: Cortex-M4, M7, M33. Contracts in mod.rs.
+@
+@ SXTB16 and SMLAD take two products an instruction. Words of four bytes become two words of two halves: the even bytes and,
+@ rotated by 8, the odd ones. Loads may be unaligned (LDR), those of several registers are aligned.
+    .syntax unified
+    .thumb
+
+@ A row of w by a quad. r0 quad, r1 w, r2 acc, r3 rows, [sp] k.
+    .section .text.tintin_multiply,"ax",%progbits
+    .globl tintin_multiply
+    .type tintin_multiply,%function
+    .thumb_func
+tintin_multiply:
+    push {r4-r11, lr}
+    ldr r4, [sp, #36]
+    sub sp, #20
+    lsr r5, r4, #2
+    and r4, r4, #3
+    strd r0, r5, [sp]           @ quad, groups of four values
+    strd r4, r3, [sp, #8]       @ values left over, rows left
+    lsl r3, r3, #2
+    str r3, [sp, #16]           @ from patch to patch in acc
+    mov lr, r2
+1:  ldrd r0, r2, [sp]
+    ldr r7, [sp, #16]
+    ldr r3, [lr]
+    ldr r4, [lr, r7]
+    add r8, lr, r7, lsl #1
+    ldr r5, [r8]
+    ldr r6, [r8, r7]
+    lsrs r2, r2, #1             @ two groups a turn; carry: an odd one
+    add r8, r2, #1
+    it cs
+    movcs r2, r8
+    bcs 3f
+    cmp r2, #0
+    beq 4f
+    .macro tintin_group
+    ldr r12, [r1], #4
+    ldm r0!, {r7-r10}
+    sxtb16 r11, r12
+    sxtb16 r12, r12, ror #8
+    smlad r3, r7, r11, r3
+    smlad r4, r8, r11, r4
+    smlad r5, r9, r11, r5
+    smlad r6, r10, r11, r6
+    ldm r0!, {r7-r10}
+    smlad r3, r7, r12, r3
+    smlad r4, r8, r12, r4
+    smlad r5, r9, r12, r5
+    smlad r6, r10, r12, r6
+    .endm
+2:  tintin_group
+3:  tintin_group
+    subs r2, #1
+    bne 2b
+4:  ldr r2, [sp, #8]
+    cbz r2, 6f
+    ldm r0!, {r7-r10}
+    ldrb r11, [r1], #1
+    sxtb r11, r11
+    uxth r11, r11               @ what fills up the patch is unknown: times 0
+    cmp r2, #2
+    bls 5f
+    ldrsb r12, [r1, #1]
+    pkhbt r11, r11, r12, lsl #16
+5:  smlad r3, r7, r11, r3
+    smlad r4, r8, r11, r4
+    smlad r5, r9, r11, r5
+    smlad r6, r10, r11, r6
+    cmp r2, #1
+    beq 6f
+    ldm r0, {r7-r10}
+    ldrsb r12, [r1], #1
+    uxth r12, r12
+    smlad r3, r7, r12, r3
+    smlad r4, r8, r12, r4
+    smlad r5, r9, r12, r5
+    smlad r6, r10, r12, r6
+    cmp r2, #3
+    it eq
+    addeq r1, #1
+6:  ldr r7, [sp, #16]
+    ldr r9, [sp, #12]
+    str r3, [lr]
+    str r4, [lr, r7]
+    add r8, lr, r7, lsl #1
+    str r5, [r8]
+    str r6, [r8, r7]
+    add lr, #4
+    subs r9, #1
+    str r9, [sp, #12]
+    bne 1b
+    add sp, #20
+    pop {r4-r11, pc}
+    .size tintin_multiply, . - tintin_multiply
+
+@ Four patches of bytes, one behind the other, into a quad. r0 quad, r1 bytes, r2 bytes of a patch, a multiple of four.
+    .section .text.tintin_seal,"ax",%progbits
+    .globl tintin_seal
+    .type tintin_seal,%function
+    .thumb_func
+tintin_seal:
+    push {r4-r11, lr}
+    add r3, r1, r2
+    add r4, r3, r2
+    add r5, r4, r2
+1:  ldr r6, [r1], #4
+    ldr r7, [r3], #4
+    ldr r8, [r4], #4
+    ldr r9, [r5], #4
+    sxtb16 r10, r6
+    sxtb16 r11, r7
+    sxtb16 r12, r8
+    sxtb16 lr, r9
+    stm r0!, {r10, r11, r12, lr}
+    sxtb16 r10, r6, ror #8
+    sxtb16 r11, r7, ror #8
+    sxtb16 r12, r8, ror #8
+    sxtb16 lr, r9, ror #8
+    stm r0!, {r10, r11, r12, lr}
+    subs r2, #4
+    bne 1b
+    pop {r4-r11, pc}
+    .size tintin_seal, . - tintin_seal
+
+@ Runs of bytes side by side. r0 to, r1 from, r2 pairs of words of a run, r3 runs, [sp] step of to, step of from.
+@ Copies up to seven bytes more than asked for.
+    .section .text.tintin_copy,"ax",%progbits
+    .globl tintin_copy
+    .type tintin_copy,%function
+    .thumb_func
+tintin_copy:
+    push {r4-r8, lr}
+    ldrd r4, r5, [sp, #24]
+    cmp r2, #1
+    bne 2f
+1:  ldr r6, [r1]
+    ldr r7, [r1, #4]
+    add r1, r5
+    str r6, [r0]
+    str r7, [r0, #4]
+    add r0, r4
+    subs r3, #1
+    bne 1b
+    pop {r4-r8, pc}
+2:  sub r4, r4, r2, lsl #3
+    sub r5, r5, r2, lsl #3
+3:  mov r12, r2
+4:  ldr r6, [r1], #4
+    ldr r7, [r1], #4
+    str r6, [r0], #4
+    str r7, [r0], #4
+    subs r12, #1
+    bne 4b
+    add r0, r4
+    add r1, r5
+    subs r3, #1
+    bne 3b
+    pop {r4-r8, pc}
+    .size tintin_copy, . - tintin_copy
+
+@ Runs of bytes, as many as asked for. r0 to, r1 from, r2 len, r3 runs, [sp] step of to, step of from.
+    .section .text.tintin_put,"ax",%progbits
+    .globl tintin_put
+    .type tintin_put,%function
+    .thumb_func
+tintin_put:
+    push {r4-r6, lr}
+    ldrd r4, r5, [sp, #16]
+    sub r4, r2
+    sub r5, r2
+1:  subs r12, r2, #4
+    blo 3f
+2:  ldr r6, [r1], #4
+    str r6, [r0], #4
+    subs r12, #4
+    bhs 2b
+3:  lsls r12, r12, #31          @ carry: two more, negative: one more
+    itt cs
+    ldrhcs r6, [r1], #2
+    strhcs r6, [r0], #2
+    itt mi
+    ldrbmi r6, [r1], #1
+    strbmi r6, [r0], #1
+    add r0, r4
+    add r1, r5
+    subs r3, #1
+    bne 1b
+    pop {r4-r6, pc}
+    .size tintin_put, . - tintin_put
+
+@ Bytes into pairs of halves: even, odd, even, odd. r0 to, r1 from, r2 groups of four bytes, at least one.
+    .section .text.tintin_widen,"ax",%progbits
+    .globl tintin_widen
+    .type tintin_widen,%function
+    .thumb_func
+tintin_widen:
+    push {r4, lr}
+1:  ldr r3, [r1], #4
+    sxtb16 r12, r3
+    sxtb16 r3, r3, ror #8
+    strd r12, r3, [r0], #8
+    subs r2, #1
+    bne 1b
+    pop {r4, pc}
+    .size tintin_widen, . - tintin_widen
+
+@ Blocks of four rows of w by one x. r0 x as pairs of halves, r1 w, r2 acc, r3 blocks, [sp] groups of four values, k.
+    .section .text.tintin_rows,"ax",%progbits
+    .globl tintin_rows
+    .type tintin_rows,%function
+    .thumb_func
+tintin_rows:
+    push {r4-r11, lr}
+    ldrd r4, r5, [sp, #36]
+    sub sp, #24
+    strd r0, r1, [sp]           @ x, w
+    strd r4, r5, [sp, #8]       @ groups, k
+    strd r2, r3, [sp, #16]      @ acc, blocks
+1:  ldrd r0, r1, [sp]
+    ldrd r2, r12, [sp, #8]
+    add r10, r1, r12
+    add r11, r10, r12
+    add lr, r11, r12
+    add r9, lr, r12
+    str r9, [sp, #4]
+    ldr r9, [sp, #16]
+    ldm r9, {r3-r6}
+    .macro tintin_row pointer, sum
+    ldr r9, [\pointer], #4
+    sxtb16 r12, r9
+    sxtb16 r9, r9, ror #8
+    smlad \sum, r7, r12, \sum
+    smlad \sum, r8, r9, \sum
+    .endm
+2:  ldrd r7, r8, [r0], #8
+    tintin_row r1, r3
+    tintin_row r10, r4
+    tintin_row r11, r5
+    tintin_row lr, r6
+    subs r2, #1
+    bne 2b
+    ldrd r9, r12, [sp, #16]
+    stm r9!, {r3-r6}
+    subs r12, #1
+    strd r9, r12, [sp, #16]
+    bne 1b
+    add sp, #24
+    pop {r4-r11, pc}
+    .size tintin_rows, . - tintin_rows
+
+@ acc += a x, row by row. r0 a, r1 x, r2 acc, r3 len, [sp] rows, step of x, step of acc in bytes.
+    .section .text.tintin_axpy,"ax",%progbits
+    .globl tintin_axpy
+    .type tintin_axpy,%function
+    .thumb_func
+tintin_axpy:
+    push {r4-r11, lr}
+    sub sp, #8
+1:  str r3, [sp]
+    str r1, [sp, #4]
+    .macro tintin_four a, b, c, d
+    ldr r12, [r1], #4
+    sxtb16 lr, r12
+    sxtb16 r12, r12, ror #8
+    smlabb \a, lr, r0, \a
+    smlabb \b, r12, r0, \b
+    smlatb \c, lr, r0, \c
+    smlatb \d, r12, r0, \d
+    .endm
+    push {r2}
+    subs r3, #8
+    blo 3f
+2:  ldm r2, {r4-r11}
+    tintin_four r4, r5, r6, r7
+    tintin_four r8, r9, r10, r11
+    stm r2!, {r4-r11}
+    subs r3, #8
+    bhs 2b
+3:  tst r3, #4
+    beq 4f
+    ldm r2, {r4-r7}
+    tintin_four r4, r5, r6, r7
+    stm r2!, {r4-r7}
+4:  ands r3, #3
+    beq 6f
+5:  ldrsb r12, [r1], #1
+    ldr r4, [r2]
+    mla r4, r0, r12, r4
+    str r4, [r2], #4
+    subs r3, #1
+    bne 5b
+6:  pop {r2}
+    ldr r4, [sp, #44]
+    subs r4, #1
+    beq 7f
+    str r4, [sp, #44]
+    ldrd r3, r1, [sp]
+    ldrd r5, r6, [sp, #48]
+    add r1, r5
+    add r2, r6
+    b 1b
+7:  add sp, #8
+    pop {r4-r11, pc}
+    .size tintin_axpy, . - tintin_axpy
+
+@ Sums of columns. r0 pairs (place, d), r1 end of them, r2 x, r3 acc, [sp] len. At least one pair.
+    .section .text.tintin_columns,"ax",%progbits
+    .globl tintin_columns
+    .type tintin_columns,%function
+    .thumb_func
+tintin_columns:
+    push {r4-r11, lr}
+    ldr lr, [sp, #36]
+    mov r12, r0
+    subs lr, #4
+    blo 3f
+1:  ldm r3, {r8-r11}
+    mov r0, r12
+2:  ldrd r4, r5, [r0], #8
+    ldr r6, [r2, r4]
+    sxtb16 r7, r6
+    sxtb16 r6, r6, ror #8
+    smlabb r8, r7, r5, r8
+    smlabb r9, r6, r5, r9
+    smlatb r10, r7, r5, r10
+    smlatb r11, r6, r5, r11
+    cmp r0, r1
+    bne 2b
+    stm r3!, {r8-r11}
+    add r2, #4
+    subs lr, #4
+    bhs 1b
+3:  adds lr, #4
+    beq 6f
+4:  ldr r8, [r3]
+    mov r0, r12
+5:  ldrd r4, r5, [r0], #8
+    ldrsb r6, [r2, r4]
+    smlabb r8, r6, r5, r8
+    cmp r0, r1
+    bne 5b
+    str r8, [r3], #4
+    add r2, #1
+    subs lr, #1
+    bne 4b
+6:  pop {r4-r11, pc}
+    .size tintin_columns, . - tintin_columns
+
+@ Four weights a turn. r0 w, r1 x, r2 c << (32 - shift), r3 turns, [sp] draw, multiplier, increment.
+@ The upper word of x c 2^(32 - shift) + draw is the step; w - step with both ends at 127 is (w + not step) + 1, saturating twice.
+    .section .text.tintin_descend,"ax",%progbits
+    .globl tintin_descend
+    .type tintin_descend,%function
+    .thumb_func
+tintin_descend:
+    push {r4-r11, lr}
+    ldrd r4, r5, [sp, #36]
+    ldr r6, [sp, #44]
+1:  ldr r7, [r1], #4
+    .macro tintin_step high, rotation
+    mla r4, r4, r5, r6
+    mov r8, r4
+    mov \high, #0
+    sxtb r9, r7, ror #\rotation
+    smlal r8, \high, r9, r2
+    .endm
+    tintin_step r10, 0
+    tintin_step r11, 8
+    tintin_step r12, 16
+    tintin_step lr, 24
+    bfi r10, r11, #8, #8
+    bfi r10, r12, #16, #8
+    bfi r10, lr, #24, #8
+    ldr r8, [r0]
+    mvn r10, r10
+    mov r11, #0x01010101
+    qadd8 r8, r8, r10
+    qadd8 r8, r8, r11
+    str r8, [r0], #4
+    subs r3, #1
+    bne 1b
+    mov r0, r4
+    pop {r4-r11, pc}
+    .size tintin_descend, . - tintin_descend
+    .text

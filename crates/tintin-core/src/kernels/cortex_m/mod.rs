@@ -1,0 +1,295 @@
+//! Cortex-M: the inner loops in assembly, one file for each of three classes of cores. `portable` says what they compute.
+#![allow(unsafe_code)]
+
+use super::{BLOCK, LANES, portable};
+use crate::rng::Draws;
+
+#[cfg(tintin_kernels = "dsp")]
+core::arch::global_asm!(include_str!("dsp.s"), options(raw));
+#[cfg(tintin_kernels = "v7m")]
+core::arch::global_asm!(include_str!("v7m.s"), options(raw));
+#[cfg(tintin_kernels = "v6m")]
+core::arch::global_asm!(include_str!("v6m.s"), options(raw));
+
+// SAFETY of all: the assembly keeps the procedure call standard, uses no stack but its own, and touches what its contract tells.
+unsafe extern "C" {
+    fn tintin_multiply(quad: *const i32, w: *const i8, acc: *mut i32, rows: usize, k: usize);
+    fn tintin_axpy(a: i32, x: *const i8, acc: *mut i32, len: usize, rows: usize, x_step: usize, acc_step_bytes: usize);
+    fn tintin_columns(taps: *const [i32; 2], end: *const [i32; 2], x: *const i8, acc: *mut i32, len: usize);
+}
+
+/// See [`portable::multiply`].
+pub fn multiply(quad: &[i32], w: &[i8], k: usize, acc: &mut [i32]) {
+    let rows = w.len() / k;
+    assert!(k > 0 && quad.len() >= LANES * k.next_multiple_of(4));
+    if acc.len() == LANES * rows {
+        // SAFETY: four patches and `rows` rows of `k` values, and a sum for each pair.
+        unsafe { tintin_multiply(quad.as_ptr(), w.as_ptr(), acc.as_mut_ptr(), rows, k) };
+        return;
+    }
+    for (o, w) in w.chunks_exact(k).enumerate() {
+        let mut sums = [0; LANES];
+        // SAFETY: four patches, one row and four sums.
+        unsafe { tintin_multiply(quad.as_ptr(), w.as_ptr(), sums.as_mut_ptr(), 1, k) };
+        for (acc, sum) in acc.chunks_exact_mut(rows).zip(sums) {
+            acc[o] = acc[o].wrapping_add(sum);
+        }
+    }
+}
+
+/// See [`portable::axpy`].
+pub fn axpy(a: i8, x: &[i8], from: usize, acc: &mut [i32], to: usize, len: usize, rows: usize) {
+    if len == 0 || rows == 0 {
+        return;
+    }
+    assert!((rows - 1) * from + len <= x.len() && (rows - 1) * to + len <= acc.len());
+    // SAFETY: the last row of both lies inside, as has just been asserted.
+    unsafe { tintin_axpy(i32::from(a), x.as_ptr(), acc.as_mut_ptr(), len, rows, from, 4 * to) };
+}
+
+/// See [`portable::columns`]. `x` reaches `acc.len()` values beyond every place.
+pub fn columns(taps: &[[i32; 2]], x: &[i8], acc: &mut [i32]) {
+    if taps.is_empty() {
+        return;
+    }
+    let ends = taps.as_ptr_range();
+    // SAFETY: at least one pair; `Taps` has asserted that the last place and the columns behind it lie in x.
+    unsafe { tintin_columns(ends.start, ends.end, x.as_ptr(), acc.as_mut_ptr(), acc.len()) };
+}
+
+/// See [`portable::matmul`]. `workspace` is that of [`matmul_words`](super::matmul_words).
+pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i32]) {
+    let outputs = w.len() / k;
+    assert!(workspace.len() >= 2 * k.next_multiple_of(4).min(BLOCK as usize));
+    for (x, acc) in x.chunks_exact(k).zip(acc.chunks_exact_mut(outputs)) {
+        let blocks = outputs / 4;
+        for (at, x) in (0..k).step_by(BLOCK as usize).zip(x.chunks(BLOCK as usize)) {
+            let done = if blocks > 0 { rows(x, &w[at..], k, &mut acc[..4 * blocks], workspace) } else { 0 };
+            for (o, (acc, w)) in acc.iter_mut().zip(w.chunks_exact(k)).enumerate() {
+                let from = if o < 4 * blocks { done } else { 0 };
+                if from < x.len() {
+                    *acc = acc.wrapping_add(portable::dot(&x[from..], &w[at + from..][..x.len() - from]));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(tintin_kernels = "dsp")]
+use dsp::rows;
+#[cfg(tintin_kernels = "dsp")]
+pub use dsp::{clear, descend, gather, put, seal};
+#[cfg(not(tintin_kernels = "dsp"))]
+use plain::rows;
+#[cfg(not(tintin_kernels = "dsp"))]
+pub use plain::{clear, descend, gather, put, seal};
+
+/// Two products an instruction.
+#[cfg(tintin_kernels = "dsp")]
+mod dsp {
+    use super::{Draws, LANES, portable};
+
+    unsafe extern "C" {
+        fn tintin_seal(quad: *mut i32, patches: *const i8, k: usize);
+        fn tintin_put(to: *mut i8, from: *const i8, len: usize, runs: usize, to_step: usize, from_step: usize);
+        fn tintin_copy(to: *mut i8, from: *const i8, pairs: usize, runs: usize, to_step: usize, from_step: usize);
+        fn tintin_widen(to: *mut i32, x: *const i8, groups: usize);
+        fn tintin_rows(x: *const i32, w: *const i8, acc: *mut i32, blocks: usize, groups: usize, k: usize);
+        fn tintin_descend(
+            w: *mut i8,
+            x: *const i8,
+            c: i32,
+            turns: usize,
+            draw: u32,
+            multiplier: u32,
+            increment: u32,
+        ) -> u32;
+    }
+
+    /// The bytes of a quad before it is sealed: four patches one behind the other, and room behind them. `k` is a multiple of four.
+    fn bytes(quad: &mut [i32], k: usize) -> &mut [i8] {
+        let words = &mut quad[LANES * k / 2..LANES * k];
+        // SAFETY: every bit pattern is an i8, which needs no alignment; the length is that of the words in bytes.
+        unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), 4 * words.len()) }
+    }
+
+    /// See [`portable::put`].
+    #[allow(clippy::too_many_arguments)]
+    pub fn put(
+        quad: &mut [i32],
+        k: usize,
+        lane: usize,
+        at: usize,
+        to: usize,
+        x: &[i8],
+        from: usize,
+        len: usize,
+        runs: usize,
+    ) {
+        if len == 0 || runs == 0 {
+            return;
+        }
+        let k = k.next_multiple_of(4);
+        let patch = &mut bytes(quad, k)[lane * k + at..];
+        assert!((runs - 1) * to + len <= patch.len() && (runs - 1) * from + len <= x.len());
+        // SAFETY: the last run lies inside on both sides, as has just been asserted.
+        unsafe { tintin_put(patch.as_mut_ptr(), x.as_ptr(), len, runs, to, from) };
+    }
+
+    /// See [`portable::clear`].
+    pub fn clear(quad: &mut [i32], k: usize, lane: usize) {
+        let k = k.next_multiple_of(4);
+        bytes(quad, k)[lane * k..][..k].fill(0);
+    }
+
+    /// See [`portable::seal`].
+    pub fn seal(quad: &mut [i32], k: usize) {
+        let k = k.next_multiple_of(4);
+        let patches = bytes(quad, k).as_ptr();
+        // SAFETY: the patches fill the third quarter of the quad, the result its first half.
+        unsafe { tintin_seal(quad.as_mut_ptr(), patches, k) };
+    }
+
+    /// See [`portable::gather`].
+    pub fn gather(quad: &mut [i32], x: &[i8], places: [usize; LANES], step: usize, run: usize, runs: usize) {
+        let k = (run * runs).next_multiple_of(4);
+        let pairs = run.div_ceil(8);
+        let patches = &mut bytes(quad, k)[..LANES * k + 8];
+        for (lane, place) in places.into_iter().enumerate() {
+            let x = &x[place..];
+            if (runs - 1) * step + 8 * pairs <= x.len() {
+                // SAFETY: the last run, rounded up to pairs of words, lies in x, as has just been checked; in the quad its
+                // surplus of at most seven bytes falls on the patch that is written next or on the room behind the last.
+                unsafe { tintin_copy(patches[lane * k..].as_mut_ptr(), x.as_ptr(), pairs, runs, run, step) };
+            } else {
+                assert!((runs - 1) * step + run <= x.len());
+                // SAFETY: the last run lies in x, as has just been asserted, and in the patch.
+                unsafe { tintin_put(patches[lane * k..].as_mut_ptr(), x.as_ptr(), run, runs, run, step) };
+            }
+        }
+    }
+
+    /// `acc` += blocks of four rows of w by the groups of four values of x; gives the number of values done.
+    pub fn rows(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i32]) -> usize {
+        let groups = x.len() / 4;
+        if groups > 0 {
+            assert!(w.len() >= (acc.len() - 1) * k + 4 * groups && workspace.len() >= 2 * groups);
+            // SAFETY: the groups of x, of every row of w, and the words they become lie inside, as has just been asserted.
+            unsafe {
+                tintin_widen(workspace.as_mut_ptr(), x.as_ptr(), groups);
+                tintin_rows(workspace.as_ptr(), w.as_ptr(), acc.as_mut_ptr(), acc.len() / 4, groups, k);
+            }
+        }
+        4 * groups
+    }
+
+    /// See [`portable::descend`].
+    pub fn descend(w: &mut [i8], x: &[i8], c: i32, shift: u32, draws: Draws) {
+        let turns = w.len().min(x.len()) / 4;
+        // c · 2^(32 − shift) must fit a word, and a step a byte
+        let top = c.unsigned_abs();
+        if turns == 0 || top >> (shift - 1) != 0 || (top * 127) >> shift > 126 {
+            portable::descend(w, x, c, shift, draws);
+            return;
+        }
+        let (c, (draw, multiplier, increment)) = (c << (32 - shift), draws.walk());
+        // SAFETY: both have four values for every turn.
+        let draw = unsafe { tintin_descend(w.as_mut_ptr(), x.as_ptr(), c, turns, draw, multiplier, increment) };
+        let c = c >> (32 - shift);
+        portable::descend(&mut w[4 * turns..], &x[4 * turns..], c, shift, Draws::at(draw));
+    }
+}
+
+/// One product an instruction, and no zero input of a Linear is multiplied.
+#[cfg(not(tintin_kernels = "dsp"))]
+mod plain {
+    use super::{Draws, LANES};
+
+    pub use crate::kernels::portable::{clear, seal};
+
+    unsafe extern "C" {
+        fn tintin_put(to: *mut i32, from: *const i8, len: usize, runs: usize, to_step_bytes: usize, from_step: usize);
+        fn tintin_gather(quad: *mut i32, places: *const *const i8, run: usize, runs: usize, step: usize);
+        fn tintin_rows(
+            pairs: *const [i32; 2],
+            w: *const i8,
+            acc: *mut i32,
+            blocks: usize,
+            end: *const [i32; 2],
+            k: usize,
+        );
+        fn tintin_descend(
+            w: *mut i8,
+            x: *const i8,
+            c: i32,
+            weights: usize,
+            draw: u32,
+            multiplier: u32,
+            increment: u32,
+            shift: u32,
+        ) -> u32;
+    }
+
+    /// See [`portable::put`](crate::kernels::portable::put).
+    #[allow(clippy::too_many_arguments)]
+    pub fn put(
+        quad: &mut [i32],
+        _k: usize,
+        lane: usize,
+        at: usize,
+        to: usize,
+        x: &[i8],
+        from: usize,
+        len: usize,
+        runs: usize,
+    ) {
+        if len == 0 || runs == 0 {
+            return;
+        }
+        let patch = &mut quad[LANES * at + lane..];
+        assert!(LANES * ((runs - 1) * to + len - 1) < patch.len() && (runs - 1) * from + len <= x.len());
+        // SAFETY: the last run lies inside on both sides, as has just been asserted.
+        unsafe { tintin_put(patch.as_mut_ptr(), x.as_ptr(), len, runs, 4 * LANES * to, from) };
+    }
+
+    /// See [`portable::gather`](crate::kernels::portable::gather).
+    pub fn gather(quad: &mut [i32], x: &[i8], places: [usize; LANES], step: usize, run: usize, runs: usize) {
+        assert!(quad.len() >= LANES * run * runs && run > 0 && runs > 0);
+        let places = places.map(|place| x[place..][..(runs - 1) * step + run].as_ptr());
+        // SAFETY: the runs of every place lie in x, those of the quad in it.
+        unsafe { tintin_gather(quad.as_mut_ptr(), places.as_ptr(), run, runs, step) };
+    }
+
+    /// `acc` += blocks of four rows of w by x; gives the number of values done.
+    pub fn rows(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i32]) -> usize {
+        let pairs = workspace.as_chunks_mut::<2>().0;
+        let mut n = 0;
+        for (i, &x) in (0i32..).zip(x) {
+            if x != 0 {
+                pairs[n] = [i, i32::from(x)];
+                n += 1;
+            }
+        }
+        if n % 2 == 1 {
+            pairs[n] = [0, 0];
+            n += 1;
+        }
+        if n > 0 {
+            assert!(w.len() >= (acc.len() - 1) * k + x.len());
+            let ends = pairs[..n].as_ptr_range();
+            // SAFETY: an even number of pairs, their indices below the length of x, with which every row of w lies inside.
+            unsafe { tintin_rows(ends.start, w.as_ptr(), acc.as_mut_ptr(), acc.len() / 4, ends.end, k) };
+        }
+        x.len()
+    }
+
+    /// See [`portable::descend`](crate::kernels::portable::descend).
+    pub fn descend(w: &mut [i8], x: &[i8], c: i32, shift: u32, draws: Draws) {
+        let weights = w.len().min(x.len());
+        if weights > 0 {
+            let (draw, multiplier, increment) = draws.walk();
+            // SAFETY: both have that many values.
+            unsafe { tintin_descend(w.as_mut_ptr(), x.as_ptr(), c, weights, draw, multiplier, increment, shift) };
+        }
+    }
+}

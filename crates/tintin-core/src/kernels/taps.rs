@@ -1,0 +1,53 @@
+//! The non-zero errors of one output unit of a convolution, each with the place in the input it weighs.
+
+use super::columns;
+
+/// Pairs (place, error) in borrowed words, added up whenever the list is full.
+pub struct Taps<'a> {
+    pairs: &'a mut [[i32; 2]],
+    len: usize,
+    last: usize,
+}
+
+impl<'a> Taps<'a> {
+    /// An empty list of as many pairs as `words` has room for, at least one.
+    #[inline(always)]
+    pub fn new(words: &'a mut [i32]) -> Self {
+        Self { pairs: words.as_chunks_mut().0, len: 0, last: 0 }
+    }
+
+    /// Holds no pair.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// No room is left: [`clear`](Self::clear) before the next [`push`](Self::push).
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.len == self.pairs.len()
+    }
+
+    /// Adds error `d` at place `at`.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // a place in a sample of at most 2^24 values
+    pub fn push(&mut self, at: usize, d: i8) {
+        self.pairs[self.len] = [at as i32, i32::from(d)];
+        self.len += 1;
+        self.last = self.last.max(at);
+    }
+
+    /// acc\[i\] += Σ d · x\[at + i\] over the pairs.
+    #[inline(always)]
+    pub fn columns(&self, x: &[i8], acc: &mut [i32]) {
+        // the kernels of a machine rely on this
+        assert!(self.last + acc.len() <= x.len());
+        columns(&self.pairs[..self.len], x, acc);
+    }
+
+    /// Forgets the pairs.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        (self.len, self.last) = (0, 0);
+    }
+}
