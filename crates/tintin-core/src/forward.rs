@@ -59,7 +59,7 @@ impl SumsCall<'_> {
                     let index = &mut indices[if slot.taped { at } else { 0 }..][..pooled];
                     kernels::run(
                         #[inline(always)]
-                        || pool.pool_row(slot.ss, &strip[i * stride * row..], acc, index),
+                        || pool.pool_sums(slot.ss, &strip[i * stride * row..], acc, index),
                     );
                 }
             }

@@ -1,6 +1,6 @@
 //! Update rules, row by row: what turns an exact gradient row into new weights (N19 to N22).
 
-use crate::kernels::{self, walk};
+use crate::kernels::{self, Outer, walk};
 use crate::loss::Loss;
 use crate::rescale::{Factor, Rounding, bits, downscale, factor, nearest, peak, pseudo, stochastic, upscale};
 use crate::rng::Draws;
@@ -140,19 +140,27 @@ pub fn tintin_row(w: &mut [i8], g: &[i32], a: Alignment, rounding: Rounding, dra
     }
 }
 
-/// The same for the gradient d · x, whose largest magnitude is |d| · `top`.
-pub fn tintin_outer_row(w: &mut [i8], d: i8, x: &[i8], top: u32, a: Alignment, rounding: Rounding, draws: Draws) {
+/// The same for the gradient d · x, whose largest magnitude is |d| · `top`, for the inputs of a part.
+pub fn tintin_outer_row(
+    w: &mut [i8],
+    d: i8,
+    part: &Outer<'_>,
+    top: u32,
+    a: Alignment,
+    rounding: Rounding,
+    draws: Draws,
+) {
     let Some(step) = a.step(u32::from(d.unsigned_abs()) * top, rounding, draws) else { return };
     let (d, Step { before, m, shift, .. }) = (i32::from(d), step);
     if before == 0 && shift > 0 && rounding == Rounding::Stochastic {
         kernels::run(
             #[inline(always)]
-            || kernels::descend(w, x, d * m, shift, draws),
+            || part.descend(w, d * m, shift, draws),
         );
-    } else {
+    } else if part.from == 0 {
         // a pass over few numbers at a time: this case is rare
         let mut draws = draws;
-        for (w, x) in w.chunks_mut(OUTER).zip(x.chunks(OUTER)) {
+        for (w, x) in w.chunks_mut(OUTER).zip(part.x.chunks(OUTER)) {
             let mut g = [0; OUTER];
             for (g, &x) in g.iter_mut().zip(x) {
                 *g = d * i32::from(x);

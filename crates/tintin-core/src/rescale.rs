@@ -79,14 +79,7 @@ pub const fn clip(v: i32) -> i8 {
 pub fn peak(v: &[i32]) -> u32 {
     kernels::run(
         #[inline(always)]
-        || {
-            let (mut low, mut high) = (0i32, 0i32);
-            for &x in v {
-                low = low.min(x);
-                high = high.max(x);
-            }
-            low.unsigned_abs().max(high.unsigned_abs())
-        },
+        || kernels::peak(v),
     )
 }
 
@@ -95,12 +88,7 @@ pub fn narrow(sums: &[i32], scale: Scale, q: &mut [i8]) -> Scale {
     let k = bits(peak(sums)).saturating_sub(7);
     kernels::run(
         #[inline(always)]
-        || {
-            let half = (1i32 << k) >> 1;
-            for (q, &v) in q.iter_mut().zip(sums) {
-                *q = clip(v.wrapping_add(half) >> k);
-            }
-        },
+        || kernels::narrow(sums, k, q),
     );
     scale.shifted(i16::try_from(k).unwrap_or(0))
 }

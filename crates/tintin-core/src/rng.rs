@@ -46,7 +46,7 @@ impl Draws {
     }
 
     /// The walk after the draw `state`.
-    #[cfg(tintin_kernels = "dsp")]
+    #[cfg(tintin_kernels)]
     pub(crate) const fn at(state: u32) -> Self {
         Self(state)
     }

@@ -1,5 +1,6 @@
 //! The update of a slot: exact gradient rows, a block at a time, and the rule that turns each into new weights (N19, N21).
 
+use crate::kernels::Outer;
 use crate::layers::{Errors, Gradient};
 use crate::net::State;
 use crate::optim::{Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer_row, tintin_row};
@@ -87,13 +88,20 @@ impl Update<'_> {
     }
 
     /// The TinTin rule for a gradient that is an outer product.
-    fn outer(&self, weights: &mut [i8], a: Alignment) {
+    fn outer(&mut self, weights: &mut [i8], a: Alignment) {
         let row = self.slot.row as usize;
         let top = self.x.iter().fold(0, |top, x| top.max(x.unsigned_abs()));
-        for (o, (w, &d)) in weights.chunks_exact_mut(row).zip(self.errors.dy).enumerate() {
-            if d != 0 {
-                tintin_outer_row(w, d, self.x, top.into(), a, self.recipe.rounding, self.draws(o));
+        let mut from = 0;
+        while from < row {
+            let words = core::mem::take(&mut self.words);
+            let part = Outer::new(words, self.x, from);
+            for (o, (w, &d)) in weights.chunks_exact_mut(row).zip(self.errors.dy).enumerate() {
+                if d != 0 {
+                    tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, self.draws(o));
+                }
             }
+            from = part.end;
+            self.words = words;
         }
     }
 

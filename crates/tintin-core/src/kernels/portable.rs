@@ -3,6 +3,7 @@
 use super::LANES;
 use crate::rescale::{clip, stochastic};
 use crate::rng::Draws;
+use crate::shape::Shape;
 
 /// Rows of w that share one load of x.
 const ROWS: usize = 4;
@@ -118,10 +119,68 @@ pub fn axpy(a: i8, x: &[i8], from: usize, acc: &mut [i32], to: usize, len: usize
     }
 }
 
-/// w\[i\] = clip(w\[i\] − round(c · x\[i\], shift, Stochastic, u_i)) (N4, N19)   |c| < 2^15, 1 ≤ shift ≤ 30.
+/// Maxima of windows of 2 × 2 and their winners: one output row, from two input rows of `xs.w` columns; `step` values of x from
+/// window to window (N13).
 #[inline(always)]
-pub fn descend(w: &mut [i8], x: &[i8], c: i32, shift: u32, draws: Draws) {
-    walk(w, x, draws, |x, u| stochastic(c * i32::from(x), shift, u));
+pub fn pool_2x2(xs: Shape, step: usize, x: &[i32], y: &mut [i32], winners: &mut [i8]) {
+    let (w, c) = (xs.w as usize, xs.c as usize);
+    for (j, (y, winners)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
+        let x = &x[j * step..][..(w + 2) * c];
+        let (top, bottom) = (&x[..2 * c], &x[w * c..]);
+        for (ch, (y, winner)) in y.iter_mut().zip(winners).enumerate() {
+            (*y, *winner) = (top[ch], 0);
+            for (number, v) in [(1, top[c + ch]), (2, bottom[ch]), (3, bottom[c + ch])] {
+                if v > *y {
+                    (*y, *winner) = (v, number);
+                }
+            }
+        }
+    }
+}
+
+/// Largest magnitude of `v`; 0 for an empty slice.
+#[inline(always)]
+pub fn peak(v: &[i32]) -> u32 {
+    let (mut low, mut high) = (0i32, 0i32);
+    for &x in v {
+        low = low.min(x);
+        high = high.max(x);
+    }
+    low.unsigned_abs().max(high.unsigned_abs())
+}
+
+/// q = clip(round(v, shift, Nearest)) (N5)   |v| ≤ MAX_SUM, shift ≤ 24.
+#[inline(always)]
+pub fn narrow(sums: &[i32], shift: u32, q: &mut [i8]) {
+    let half = (1i32 << shift) >> 1;
+    for (q, &v) in q.iter_mut().zip(sums) {
+        *q = clip(v.wrapping_add(half) >> shift);
+    }
+}
+
+/// Some of the inputs of an outer product, in the form a machine updates rows of weights with.
+pub struct Outer<'a> {
+    /// All inputs.
+    pub x: &'a [i8],
+    /// First input of the part.
+    pub from: usize,
+    /// First input behind it.
+    pub end: usize,
+}
+
+impl<'a> Outer<'a> {
+    /// As many inputs from `from` on as `words` has room for: here all.
+    #[inline(always)]
+    pub fn new(_words: &'a mut [i32], x: &'a [i8], from: usize) -> Self {
+        Self { x, from, end: x.len() }
+    }
+
+    /// w\[i\] = clip(w\[i\] − round(c · x\[i\], shift, Stochastic, u_i)) for the inputs i of the part, u_i the draws of the row (N4, N19);
+    /// |c| < 2^15, 1 ≤ shift ≤ 30.
+    #[inline(always)]
+    pub fn descend(&self, w: &mut [i8], c: i32, shift: u32, draws: Draws) {
+        walk(w, self.x, draws, |x, u| stochastic(c * i32::from(x), shift, u));
+    }
 }
 
 /// w\[i\] = clip(w\[i\] − delta(g\[i\], u_i)), u_i the draws of the row (N8): on hosts sixteen at a time, on a microcontroller one by one.

@@ -4,6 +4,7 @@
 //! at most 256 places.
 
 use super::{Fields, Need, Role, check_window, windows};
+use crate::kernels::pool_2x2;
 use crate::shape::Shape;
 
 /// Max pooling without padding.
@@ -67,18 +68,19 @@ impl MaxPool2d {
         (i * usize::from(self.stride.0) + a, j * usize::from(self.stride.1) + b)
     }
 
-    /// Pools one strip of `kernel.0` input rows of `xs.w` columns and `xs.c` channels into one output row and its winners.
+    /// The same as [`pool_row`](Self::pool_row) for sums, with a kernel for the usual window.
     #[inline(always)]
-    pub fn pool_row<T: Copy + Ord>(&self, xs: Shape, x: &[T], y: &mut [T], index: &mut [i8]) {
-        // sizes known to the compiler unroll the usual case
+    pub fn pool_sums(&self, xs: Shape, x: &[i32], y: &mut [i32], index: &mut [i8]) {
         match self.kernel {
-            (2, 2) => self.windows(2, 2, xs, x, y, index),
-            (kh, kw) => self.windows(usize::from(kh), usize::from(kw), xs, x, y, index),
+            (2, 2) => pool_2x2(xs, usize::from(self.stride.1) * xs.c as usize, x, y, index),
+            _ => self.pool_row(xs, x, y, index),
         }
     }
 
+    /// Pools one strip of `kernel.0` input rows of `xs.w` columns and `xs.c` channels into one output row and its winners.
     #[inline(always)]
-    fn windows<T: Copy + Ord>(&self, kh: usize, kw: usize, xs: Shape, x: &[T], y: &mut [T], index: &mut [i8]) {
+    pub fn pool_row<T: Copy + Ord>(&self, xs: Shape, x: &[T], y: &mut [T], index: &mut [i8]) {
+        let (kh, kw) = (usize::from(self.kernel.0), usize::from(self.kernel.1));
         let (w, c) = (xs.w as usize, xs.c as usize);
         let step = usize::from(self.stride.1) * c;
         let places = y.chunks_exact_mut(c).zip(index.chunks_exact_mut(c)).enumerate();

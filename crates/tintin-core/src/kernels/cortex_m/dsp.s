@@ -348,40 +348,152 @@ tintin_columns:
 6:  pop {r4-r11, pc}
     .size tintin_columns, . - tintin_columns
 
-@ Four weights a turn. r0 w, r1 x, r2 c << (32 - shift), r3 turns, [sp] draw, multiplier, increment.
-@ The upper word of x c 2^(32 - shift) + draw is the step; w - step with both ends at 127 is (w + not step) + 1, saturating twice.
-    .section .text.tintin_descend,"ax",%progbits
-    .globl tintin_descend
-    .type tintin_descend,%function
+@ Windows of two by two. r0 x, r1 y, r2 winners, r3 channels, [sp] windows, step from window to window, step from row to row in bytes.
+    .section .text.tintin_pool,"ax",%progbits
+    .globl tintin_pool
+    .type tintin_pool,%function
     .thumb_func
-tintin_descend:
+tintin_pool:
     push {r4-r11, lr}
-    ldrd r4, r5, [sp, #36]
-    ldr r6, [sp, #44]
-1:  ldr r7, [r1], #4
-    .macro tintin_step high, rotation
-    mla r4, r4, r5, r6
-    mov r8, r4
-    mov \high, #0
-    sxtb r9, r7, ror #\rotation
-    smlal r8, \high, r9, r2
+    ldr lr, [sp, #36]
+1:  mov r4, r0
+    add r5, r0, r3, lsl #2
+    ldr r12, [sp, #44]
+    add r6, r4, r12
+    add r7, r5, r12
+    mov r11, r3
+2:  ldr r8, [r4], #4
+    ldr r9, [r5], #4
+    mov r10, #0
+    .macro tintin_beats number
+    cmp r9, r8
+    itt gt
+    movgt r8, r9
+    movgt r10, #\number
     .endm
-    tintin_step r10, 0
-    tintin_step r11, 8
-    tintin_step r12, 16
-    tintin_step lr, 24
-    bfi r10, r11, #8, #8
-    bfi r10, r12, #16, #8
-    bfi r10, lr, #24, #8
-    ldr r8, [r0]
-    mvn r10, r10
-    mov r11, #0x01010101
-    qadd8 r8, r8, r10
-    qadd8 r8, r8, r11
-    str r8, [r0], #4
-    subs r3, #1
+    tintin_beats 1
+    ldr r9, [r6], #4
+    tintin_beats 2
+    ldr r9, [r7], #4
+    tintin_beats 3
+    str r8, [r1], #4
+    strb r10, [r2], #1
+    subs r11, #1
+    bne 2b
+    ldr r12, [sp, #40]
+    add r0, r12
+    subs lr, #1
     bne 1b
-    mov r0, r4
     pop {r4-r11, pc}
-    .size tintin_descend, . - tintin_descend
+    .size tintin_pool, . - tintin_pool
+
+@ Largest magnitude. r0 sums, r1 how many.
+    .section .text.tintin_peak,"ax",%progbits
+    .globl tintin_peak
+    .type tintin_peak,%function
+    .thumb_func
+tintin_peak:
+    push {r4-r7, lr}
+    mov r2, #0
+    .macro tintin_higher v
+    eor r3, \v, \v, asr #31
+    sub r3, r3, \v, asr #31
+    cmp r3, r2
+    it hi
+    movhi r2, r3
+    .endm
+    subs r1, #4
+    blo 2f
+1:  ldm r0!, {r4-r7}
+    tintin_higher r4
+    tintin_higher r5
+    tintin_higher r6
+    tintin_higher r7
+    subs r1, #4
+    bhs 1b
+2:  adds r1, #4
+    beq 4f
+3:  ldr r4, [r0], #4
+    tintin_higher r4
+    subs r1, #1
+    bne 3b
+4:  mov r0, r2
+    pop {r4-r7, pc}
+    .size tintin_peak, . - tintin_peak
+
+@ The non-zero inputs of a row. r0 quadruples (a, c, x, place), an even number, r1 end of them, r2 w, r3 c, [sp] draw, shift.
+    .section .text.tintin_outer,"ax",%progbits
+    .globl tintin_outer
+    .type tintin_outer,%function
+    .thumb_func
+tintin_outer:
+    push {r4-r10, lr}
+    ldrd r4, r5, [sp, #32]
+    rsb r6, r5, #32
+    .macro tintin_input
+    ldm r0!, {r7-r10}
+    mla r7, r7, r4, r8          @ the draw of the place
+    lsr r7, r6
+    mla r7, r9, r3, r7
+    asrs r7, r5
+    beq 2f
+    ldrsb r8, [r2, r10]
+    sub r8, r7
+    ssat r8, #8, r8
+    cmn r8, #128
+    it eq
+    addeq r8, #1
+    strb r8, [r2, r10]
+2:
+    .endm
+1:  tintin_input
+    tintin_input
+    cmp r0, r1
+    bne 1b
+    pop {r4-r10, pc}
+    .size tintin_outer, . - tintin_outer
+
+@ Sums to bytes. r0 sums, r1 bytes, r2 how many, r3 shift.
+    .section .text.tintin_narrow,"ax",%progbits
+    .globl tintin_narrow
+    .type tintin_narrow,%function
+    .thumb_func
+tintin_narrow:
+    push {r4-r10, lr}
+    mov r8, #1
+    lsl r8, r3
+    lsr r8, #1                  @ half a unit
+    mov r9, #-1
+    mov r10, #0x01010101
+    .macro tintin_rounded v
+    add \v, r8
+    asr \v, r3
+    ssat \v, #8, \v
+    .endm
+    subs r2, #4
+    blo 2f
+1:  ldm r0!, {r4-r7}
+    tintin_rounded r4
+    tintin_rounded r5
+    tintin_rounded r6
+    tintin_rounded r7
+    bfi r4, r5, #8, #8
+    bfi r4, r6, #16, #8
+    bfi r4, r7, #24, #8
+    qadd8 r4, r4, r9            @ -128 becomes -127: one less, saturating, and one more
+    sadd8 r4, r4, r10
+    str r4, [r1], #4
+    subs r2, #4
+    bhs 1b
+2:  adds r2, #4
+    beq 4f
+3:  ldr r4, [r0], #4
+    tintin_rounded r4
+    qadd8 r4, r4, r9
+    sadd8 r4, r4, r10
+    strb r4, [r1], #1
+    subs r2, #1
+    bne 3b
+4:  pop {r4-r10, pc}
+    .size tintin_narrow, . - tintin_narrow
     .text

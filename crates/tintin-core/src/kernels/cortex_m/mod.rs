@@ -3,6 +3,7 @@
 
 use super::{BLOCK, LANES, portable};
 use crate::rng::Draws;
+use crate::shape::Shape;
 
 #[cfg(tintin_kernels = "dsp")]
 core::arch::global_asm!(include_str!("dsp.s"), options(raw));
@@ -15,6 +16,18 @@ core::arch::global_asm!(include_str!("v6m.s"), options(raw));
 unsafe extern "C" {
     fn tintin_multiply(quad: *const i32, w: *const i8, acc: *mut i32, rows: usize, k: usize);
     fn tintin_axpy(a: i32, x: *const i8, acc: *mut i32, len: usize, rows: usize, x_step: usize, acc_step_bytes: usize);
+    fn tintin_pool(
+        x: *const i32,
+        y: *mut i32,
+        winners: *mut i8,
+        channels: usize,
+        windows: usize,
+        step_bytes: usize,
+        row_bytes: usize,
+    );
+    fn tintin_peak(sums: *const i32, n: usize) -> u32;
+    fn tintin_narrow(sums: *const i32, q: *mut i8, n: usize, shift: u32);
+    fn tintin_outer(list: *const [i32; 4], end: *const [i32; 4], w: *mut i8, c: i32, draw: u32, shift: u32);
     fn tintin_columns(taps: *const [i32; 2], end: *const [i32; 2], x: *const i8, acc: *mut i32, len: usize);
 }
 
@@ -33,6 +46,84 @@ pub fn multiply(quad: &[i32], w: &[i8], k: usize, acc: &mut [i32]) {
         unsafe { tintin_multiply(quad.as_ptr(), w.as_ptr(), sums.as_mut_ptr(), 1, k) };
         for (acc, sum) in acc.chunks_exact_mut(rows).zip(sums) {
             acc[o] = acc[o].wrapping_add(sum);
+        }
+    }
+}
+
+/// See [`portable::pool_2x2`].
+pub fn pool_2x2(xs: Shape, step: usize, x: &[i32], y: &mut [i32], winners: &mut [i8]) {
+    let (w, c) = (xs.w as usize, xs.c as usize);
+    let windows = y.len() / c;
+    if windows > 0 {
+        assert!((windows - 1) * step + (w + 2) * c <= x.len() && y.len() <= winners.len());
+        // SAFETY: the last window lies in x, and every window has a place in y and among the winners.
+        unsafe { tintin_pool(x.as_ptr(), y.as_mut_ptr(), winners.as_mut_ptr(), c, windows, 4 * step, 4 * w * c) };
+    }
+}
+
+/// See [`portable::peak`].
+pub fn peak(v: &[i32]) -> u32 {
+    if v.is_empty() {
+        return 0;
+    }
+    // SAFETY: reads the slice.
+    unsafe { tintin_peak(v.as_ptr(), v.len()) }
+}
+
+/// See [`portable::narrow`].
+pub fn narrow(sums: &[i32], shift: u32, q: &mut [i8]) {
+    let n = sums.len().min(q.len());
+    if n > 0 {
+        // SAFETY: both have that many values.
+        unsafe { tintin_narrow(sums.as_ptr(), q.as_mut_ptr(), n, shift) };
+    }
+}
+
+/// See [`portable::Outer`]. Holds the non-zero inputs alone: with each what makes the row's key its draw, which is a·key + c.
+pub struct Outer<'a> {
+    list: &'a [[i32; 4]],
+    /// All inputs.
+    pub x: &'a [i8],
+    /// First input of the part.
+    pub from: usize,
+    /// First input behind it.
+    pub end: usize,
+}
+
+impl<'a> Outer<'a> {
+    /// See [`portable::Outer::new`].
+    #[allow(clippy::cast_possible_truncation)] // a place in a sample of at most 2^24 values
+    pub fn new(words: &'a mut [i32], x: &'a [i8], from: usize) -> Self {
+        let list = words.as_chunks_mut().0;
+        let (_, multiplier, increment) = Draws::at(0).walk();
+        let (mut a, mut c, mut n, mut end) = (1u32, 0u32, 0, x.len());
+        for (i, &x) in x.iter().enumerate() {
+            a = a.wrapping_mul(multiplier);
+            c = c.wrapping_mul(multiplier).wrapping_add(increment);
+            if x == 0 || i < from {
+                continue;
+            }
+            if n + 1 >= list.len() {
+                end = i;
+                break;
+            }
+            list[n] = [a.cast_signed(), c.cast_signed(), i32::from(x), i as i32];
+            n += 1;
+        }
+        if n % 2 == 1 {
+            list[n] = [0; 4];
+            n += 1;
+        }
+        Self { list: &list[..n], x, from, end }
+    }
+
+    /// See [`portable::Outer::descend`].
+    pub fn descend(&self, w: &mut [i8], c: i32, shift: u32, draws: Draws) {
+        assert!(w.len() >= self.end);
+        let ends = self.list.as_ptr_range();
+        if !self.list.is_empty() {
+            // SAFETY: an even number of quadruples; their places lie below the end of the part, with which w has been compared.
+            unsafe { tintin_outer(ends.start, ends.end, w.as_mut_ptr(), c, draws.walk().0, shift) };
         }
     }
 }
@@ -78,16 +169,16 @@ pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i3
 #[cfg(tintin_kernels = "dsp")]
 use dsp::rows;
 #[cfg(tintin_kernels = "dsp")]
-pub use dsp::{clear, descend, gather, put, seal};
+pub use dsp::{clear, gather, put, seal};
 #[cfg(not(tintin_kernels = "dsp"))]
 use plain::rows;
 #[cfg(not(tintin_kernels = "dsp"))]
-pub use plain::{clear, descend, gather, put, seal};
+pub use plain::{clear, gather, put, seal};
 
 /// Two products an instruction.
 #[cfg(tintin_kernels = "dsp")]
 mod dsp {
-    use super::{Draws, LANES, portable};
+    use super::LANES;
 
     unsafe extern "C" {
         fn tintin_seal(quad: *mut i32, patches: *const i8, k: usize);
@@ -95,15 +186,6 @@ mod dsp {
         fn tintin_copy(to: *mut i8, from: *const i8, pairs: usize, runs: usize, to_step: usize, from_step: usize);
         fn tintin_widen(to: *mut i32, x: *const i8, groups: usize);
         fn tintin_rows(x: *const i32, w: *const i8, acc: *mut i32, blocks: usize, groups: usize, k: usize);
-        fn tintin_descend(
-            w: *mut i8,
-            x: *const i8,
-            c: i32,
-            turns: usize,
-            draw: u32,
-            multiplier: u32,
-            increment: u32,
-        ) -> u32;
     }
 
     /// The bytes of a quad before it is sealed: four patches one behind the other, and room behind them. `k` is a multiple of four.
@@ -182,28 +264,12 @@ mod dsp {
         }
         4 * groups
     }
-
-    /// See [`portable::descend`].
-    pub fn descend(w: &mut [i8], x: &[i8], c: i32, shift: u32, draws: Draws) {
-        let turns = w.len().min(x.len()) / 4;
-        // c · 2^(32 − shift) must fit a word, and a step a byte
-        let top = c.unsigned_abs();
-        if turns == 0 || top >> (shift - 1) != 0 || (top * 127) >> shift > 126 {
-            portable::descend(w, x, c, shift, draws);
-            return;
-        }
-        let (c, (draw, multiplier, increment)) = (c << (32 - shift), draws.walk());
-        // SAFETY: both have four values for every turn.
-        let draw = unsafe { tintin_descend(w.as_mut_ptr(), x.as_ptr(), c, turns, draw, multiplier, increment) };
-        let c = c >> (32 - shift);
-        portable::descend(&mut w[4 * turns..], &x[4 * turns..], c, shift, Draws::at(draw));
-    }
 }
 
 /// One product an instruction, and no zero input of a Linear is multiplied.
 #[cfg(not(tintin_kernels = "dsp"))]
 mod plain {
-    use super::{Draws, LANES};
+    use super::LANES;
 
     pub use crate::kernels::portable::{clear, seal};
 
@@ -218,16 +284,6 @@ mod plain {
             end: *const [i32; 2],
             k: usize,
         );
-        fn tintin_descend(
-            w: *mut i8,
-            x: *const i8,
-            c: i32,
-            weights: usize,
-            draw: u32,
-            multiplier: u32,
-            increment: u32,
-            shift: u32,
-        ) -> u32;
     }
 
     /// See [`portable::put`](crate::kernels::portable::put).
@@ -281,15 +337,5 @@ mod plain {
             unsafe { tintin_rows(ends.start, w.as_ptr(), acc.as_mut_ptr(), acc.len() / 4, ends.end, k) };
         }
         x.len()
-    }
-
-    /// See [`portable::descend`](crate::kernels::portable::descend).
-    pub fn descend(w: &mut [i8], x: &[i8], c: i32, shift: u32, draws: Draws) {
-        let weights = w.len().min(x.len());
-        if weights > 0 {
-            let (draw, multiplier, increment) = draws.walk();
-            // SAFETY: both have that many values.
-            unsafe { tintin_descend(w.as_mut_ptr(), x.as_ptr(), c, weights, draw, multiplier, increment, shift) };
-        }
     }
 }

@@ -337,55 +337,143 @@ tintin_columns:
     tintin_leave
     .size tintin_columns, . - tintin_columns
 
-@ One weight a turn. r0 w, r1 x, r2 c, r3 weights, [sp] draw, multiplier, increment, shift.
-    .section .text.tintin_descend,"ax",%progbits
-    .globl tintin_descend
-    .type tintin_descend,%function
+@ Windows of two by two. r0 x, r1 y, r2 winners, r3 channels, [sp] windows, step from window to window, step from row to row in bytes.
+    .section .text.tintin_pool,"ax",%progbits
+    .globl tintin_pool
+    .type tintin_pool,%function
     .thumb_func
-tintin_descend:
+tintin_pool:
     tintin_enter
-    ldr r4, [sp, #36]           @ draw
-    ldr r5, [sp, #40]           @ multiplier
-    ldr r6, [sp, #44]
-    mov r8, r6                  @ increment
-    ldr r6, [sp, #48]
-    mov r9, r6                  @ shift
-    movs r7, #32
-    subs r7, r7, r6
-    mov r10, r7
-    add r1, r3                  @ ends of both, walked towards from below
-    add r0, r3
-    rsbs r3, r3, #0
-1:  ldrsb r7, [r1, r3]
-    muls r4, r5, r4
-    add r4, r8
-    cmp r7, #0
-    beq 3f
-    muls r7, r2, r7
-    mov r11, r7
-    movs r6, r4
-    mov r7, r10
-    lsrs r6, r7
-    add r6, r11
-    mov r7, r9
-    asrs r6, r7
-    beq 3f
-    ldrsb r7, [r0, r3]
-    subs r7, r7, r6
-    movs r6, #127
+    lsls r4, r3, #2             @ to the second column
+    ldr r6, [sp, #36]
+    mov r10, r6                 @ windows
+    ldr r6, [sp, #40]
+    subs r6, r6, r4
+    mov r11, r6                 @ from the end of a window to the next
+    ldr r5, [sp, #44]           @ to the second row
+    adds r6, r4, r5
+    mov r8, r6                  @ to both
+1:  adds r6, r0, r4
+    mov r9, r6                  @ end of the channels
+2:  ldr r6, [r0]
+    movs r3, #0
+    .macro tintin_beats number
     cmp r7, r6
+    ble 3f
+    movs r6, r7
+    movs r3, #\number
+3:
+    .endm
+    ldr r7, [r0, r4]
+    tintin_beats 1
+    ldr r7, [r0, r5]
+    tintin_beats 2
+    mov r7, r8
+    ldr r7, [r0, r7]
+    tintin_beats 3
+    stmia r1!, {r6}
+    strb r3, [r2]
+    adds r2, #1
+    adds r0, #4
+    cmp r0, r9
+    bne 2b
+    add r0, r11
+    mov r6, r10
+    subs r6, #1
+    mov r10, r6
+    bne 1b
+    tintin_leave
+    .size tintin_pool, . - tintin_pool
+
+@ Largest magnitude. r0 sums, r1 how many, at least one.
+    .section .text.tintin_peak,"ax",%progbits
+    .globl tintin_peak
+    .type tintin_peak,%function
+    .thumb_func
+tintin_peak:
+    push {r4, lr}
+    movs r2, #0
+1:  ldmia r0!, {r3}
+    asrs r4, r3, #31
+    eors r3, r4
+    subs r3, r3, r4
+    cmp r3, r2
+    bls 2f
+    movs r2, r3
+2:  subs r1, #1
+    bne 1b
+    movs r0, r2
+    pop {r4, pc}
+    .size tintin_peak, . - tintin_peak
+
+@ The non-zero inputs of a row. r0 quadruples (a, c, x, place), an even number, r1 end of them, r2 w, r3 c, [sp] draw, shift.
+    .section .text.tintin_outer,"ax",%progbits
+    .globl tintin_outer
+    .type tintin_outer,%function
+    .thumb_func
+tintin_outer:
+    tintin_enter
+    mov r12, r1
+    ldr r1, [sp, #36]
+    ldr r4, [sp, #40]
+    mov r9, r4
+    movs r5, #32
+    subs r5, r5, r4
+    mov r8, r5
+1:  ldmia r0!, {r4-r7}
+    muls r4, r1, r4
+    adds r4, r4, r5             @ the draw of the place
+    mov r5, r8
+    lsrs r4, r5
+    muls r6, r3, r6
+    adds r4, r4, r6
+    mov r5, r9
+    asrs r4, r5
+    bne 3f
+2:  cmp r0, r12
+    bne 1b
+    tintin_leave
+3:  ldrsb r5, [r2, r7]
+    subs r5, r5, r4
+    movs r6, #127
+    cmp r5, r6
     bgt 4f
     rsbs r6, r6, #0
+    cmp r5, r6
+    blt 4f
+    strb r5, [r2, r7]
+    b 2b
+4:  strb r6, [r2, r7]
+    b 2b
+    .size tintin_outer, . - tintin_outer
+
+@ Sums to bytes. r0 sums, r1 bytes, r2 how many, at least one, r3 shift.
+    .section .text.tintin_narrow,"ax",%progbits
+    .globl tintin_narrow
+    .type tintin_narrow,%function
+    .thumb_func
+tintin_narrow:
+    push {r4-r7, lr}
+    movs r4, #1
+    lsls r4, r3
+    lsrs r4, r4, #1             @ half a unit
+    movs r5, #127
+    rsbs r6, r5, #0
+1:  ldmia r0!, {r7}
+    adds r7, r7, r4
+    asrs r7, r3
+    cmp r7, r5
+    bgt 3f
     cmp r7, r6
     blt 4f
-    strb r7, [r0, r3]
-3:  adds r3, #1
+2:  strb r7, [r1]
+    adds r1, #1
+    subs r2, #1
     bne 1b
-    b 5f
-4:  strb r6, [r0, r3]
-    adds r3, #1
-    bne 1b
-5:  mov r0, r4
-    tintin_leave
-    .size tintin_descend, . - tintin_descend
+    pop {r4-r7, pc}
+3:  movs r7, r5
+    b 2b
+4:  movs r7, r6
+    b 2b
+    .size tintin_narrow, . - tintin_narrow
     .text

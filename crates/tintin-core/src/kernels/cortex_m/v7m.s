@@ -256,35 +256,145 @@ tintin_columns:
 6:  pop {r4-r11, pc}
     .size tintin_columns, . - tintin_columns
 
-@ One weight a turn. r0 w, r1 x, r2 c, r3 weights, [sp] draw, multiplier, increment, shift.
-    .section .text.tintin_descend,"ax",%progbits
-    .globl tintin_descend
-    .type tintin_descend,%function
+@ Windows of two by two. r0 x, r1 y, r2 winners, r3 channels, [sp] windows, step from window to window, step from row to row in bytes.
+    .section .text.tintin_pool,"ax",%progbits
+    .globl tintin_pool
+    .type tintin_pool,%function
     .thumb_func
-tintin_descend:
+tintin_pool:
+    push {r4-r11, lr}
+    ldr lr, [sp, #36]
+1:  mov r4, r0
+    add r5, r0, r3, lsl #2
+    ldr r12, [sp, #44]
+    add r6, r4, r12
+    add r7, r5, r12
+    mov r11, r3
+2:  ldr r8, [r4], #4
+    ldr r9, [r5], #4
+    mov r10, #0
+    .macro tintin_beats number
+    cmp r9, r8
+    itt gt
+    movgt r8, r9
+    movgt r10, #\number
+    .endm
+    tintin_beats 1
+    ldr r9, [r6], #4
+    tintin_beats 2
+    ldr r9, [r7], #4
+    tintin_beats 3
+    str r8, [r1], #4
+    strb r10, [r2], #1
+    subs r11, #1
+    bne 2b
+    ldr r12, [sp, #40]
+    add r0, r12
+    subs lr, #1
+    bne 1b
+    pop {r4-r11, pc}
+    .size tintin_pool, . - tintin_pool
+
+@ Largest magnitude. r0 sums, r1 how many.
+    .section .text.tintin_peak,"ax",%progbits
+    .globl tintin_peak
+    .type tintin_peak,%function
+    .thumb_func
+tintin_peak:
+    push {r4-r7, lr}
+    mov r2, #0
+    .macro tintin_higher v
+    eor r3, \v, \v, asr #31
+    sub r3, r3, \v, asr #31
+    cmp r3, r2
+    it hi
+    movhi r2, r3
+    .endm
+    subs r1, #4
+    blo 2f
+1:  ldm r0!, {r4-r7}
+    tintin_higher r4
+    tintin_higher r5
+    tintin_higher r6
+    tintin_higher r7
+    subs r1, #4
+    bhs 1b
+2:  adds r1, #4
+    beq 4f
+3:  ldr r4, [r0], #4
+    tintin_higher r4
+    subs r1, #1
+    bne 3b
+4:  mov r0, r2
+    pop {r4-r7, pc}
+    .size tintin_peak, . - tintin_peak
+
+@ The non-zero inputs of a row. r0 quadruples (a, c, x, place), an even number, r1 end of them, r2 w, r3 c, [sp] draw, shift.
+    .section .text.tintin_outer,"ax",%progbits
+    .globl tintin_outer
+    .type tintin_outer,%function
+    .thumb_func
+tintin_outer:
     push {r4-r10, lr}
     ldrd r4, r5, [sp, #32]
-    ldrd r9, r7, [sp, #40]
-    rsb r8, r7, #32
-    add r3, r0
-1:  ldrsb r6, [r1], #1
-    mla r4, r4, r5, r9
-    cbz r6, 3f
-    lsr r10, r4, r8
-    mla r10, r6, r2, r10
-    asrs r10, r7
-    beq 3f
-    ldrsb r12, [r0]
-    sub r12, r10
-    ssat r12, #8, r12
-    cmn r12, #128
+    rsb r6, r5, #32
+    .macro tintin_input
+    ldm r0!, {r7-r10}
+    mla r7, r7, r4, r8          @ the draw of the place
+    lsr r7, r6
+    mla r7, r9, r3, r7
+    asrs r7, r5
+    beq 2f
+    ldrsb r8, [r2, r10]
+    sub r8, r7
+    ssat r8, #8, r8
+    cmn r8, #128
     it eq
-    addeq r12, #1
-    strb r12, [r0]
-3:  add r0, #1
-    cmp r0, r3
+    addeq r8, #1
+    strb r8, [r2, r10]
+2:
+    .endm
+1:  tintin_input
+    tintin_input
+    cmp r0, r1
     bne 1b
-    mov r0, r4
     pop {r4-r10, pc}
-    .size tintin_descend, . - tintin_descend
+    .size tintin_outer, . - tintin_outer
+
+@ Sums to bytes. r0 sums, r1 bytes, r2 how many, r3 shift.
+    .section .text.tintin_narrow,"ax",%progbits
+    .globl tintin_narrow
+    .type tintin_narrow,%function
+    .thumb_func
+tintin_narrow:
+    push {r4-r8, lr}
+    mov r8, #1
+    lsl r8, r3
+    lsr r8, #1                  @ half a unit
+    .macro tintin_rounded v
+    add \v, r8
+    asr \v, r3
+    ssat \v, #8, \v
+    cmn \v, #128
+    it eq
+    addeq \v, #1
+    strb \v, [r1], #1
+    .endm
+    subs r2, #4
+    blo 2f
+1:  ldm r0!, {r4-r7}
+    tintin_rounded r4
+    tintin_rounded r5
+    tintin_rounded r6
+    tintin_rounded r7
+    subs r2, #4
+    bhs 1b
+2:  adds r2, #4
+    beq 4f
+3:  ldr r4, [r0], #4
+    tintin_rounded r4
+    subs r2, #1
+    bne 3b
+4:  pop {r4-r8, pc}
+    .size tintin_narrow, . - tintin_narrow
     .text
