@@ -2,10 +2,10 @@
 #include "lenet5.h"
 
 static float image[IMAGE * IMAGE]; /* a camera would fill it */
+static volatile unsigned label = 3;
+volatile float loss;
 
 int main(void) {
-    volatile unsigned label = 3;
-    volatile float loss;
     initialise(5);
     for (;;) {
         loss = train_step(image, label);

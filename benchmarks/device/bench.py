@@ -1,0 +1,410 @@
+"""What a training step of LeNet-5 costs on Cortex-M, batch 1: tintin beside float32 in C (rival/), as Markdown tables.
+
+Run by scripts/bench-device.sh, which builds the firmware. Everything is counted on emulated cores: instructions by SysTick
+under `-icount shift=0` (crates/tintin-mcu/src/bin/bench.rs), and once more, by phase, by calltree_plugin.c. The two must agree.
+Cycles are modelled (cycles.toml), milliseconds and millijoules estimated from them (boards.toml).
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import calltree
+import elf
+from tables import grouped, milliseconds, millijoules, ratio, table
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RIVAL = HERE / "rival"
+
+WARM_UP, STEPS = 20, 5  # as in both benches
+FORWARD_MACS, STEP_MACS = 416_520, 1_131_960  # dense: forward once, dX for every layer but the first, dW once
+# SysTick's resolution is 40 instructions; the calls that read it are inside its section and outside the profiler's.
+TOLERANCE = 80
+TIMEOUT = 600  # seconds for a run that takes one minute at most
+
+# Without -fno-schedule-insns GCC 12 copies sums between float registers: 6 % more instructions on the M4F.
+FLAGS = "-mthumb -O3 -fno-schedule-insns -g -std=gnu11 -Wall -Wextra -Werror -ffunction-sections -fdata-sections".split()
+LINK = "-Wl,--gc-sections -nostartfiles -T".split()
+VARIANTS = {
+    "blocked": ["blocked.c"],
+    "skip": ["loops_forward.c", "skip_backward.c"],
+    "plain": ["loops_forward.c", "plain_backward.c"],
+}
+# What float32 in C is called in tables, best first.
+RIVALS = {"blocked": "float32 blocked", "skip": "float32 skip", "plain": "float32 plain"}
+LOSS_TOLERANCE = 100  # millionths: the variants add in different orders
+
+
+@dataclass(frozen=True)
+class Core:
+    """An emulated core: its Rust target, QEMU machine, table of cycles, and flags of GCC."""
+
+    name: str
+    target: str
+    machine: str
+    cycles: tuple[str, ...]
+    flags: tuple[str, ...]
+
+
+# QEMU's one M0 has too little memory, so an M3 runs the code of an M0+.
+CORES = (
+    Core("M4F", "thumbv7em-none-eabihf", "mps2-an386", ("m4f",), ("-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")),
+    Core("M3", "thumbv7m-none-eabi", "mps2-an385", ("m3",), ("-mcpu=cortex-m3",)),
+    Core("M0+", "thumbv6m-none-eabi", "mps2-an385", ("m0plus", "m0plus_slow"), ("-mcpu=cortex-m0plus",)),
+)
+
+
+class BenchError(Exception):
+    """What went wrong and what to do about it."""
+
+
+@dataclass
+class Run:
+    """What one program did on one core. Counts are of the five measured steps."""
+
+    steps: list[dict[str, int]]
+    profiles: list[calltree.Profile]
+    flash: int
+    ram: int
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def median(self) -> int:
+        """Place of the median step."""
+        order = sorted(range(len(self.steps)), key=lambda i: self.steps[i]["instructions"])
+        return order[len(order) // 2]
+
+    @property
+    def instructions(self) -> int:
+        """Of the median step, by SysTick."""
+        return self.steps[self.median]["instructions"]
+
+    @property
+    def forward(self) -> int:
+        """Of the median prediction, by SysTick."""
+        return int(statistics.median(step["forward"] for step in self.steps))
+
+    @property
+    def profile(self) -> calltree.Profile:
+        """Of the median step."""
+        return self.profiles[self.median]
+
+    def cycles(self, name: str) -> float:
+        """Modelled cycles of the median step."""
+        return sum(self.profile.cycles[name].values())
+
+
+def run(command: list[str | Path], what: str) -> str:
+    """Output of a command, or a BenchError that shows how it ended."""
+    try:
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"{what} did not end within {TIMEOUT} s") from error
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
+        raise BenchError(f"{what} failed with status {done.returncode}:\n{tail}")
+    return done.stdout
+
+
+def load_cycles() -> dict[str, dict[str, Any]]:
+    """The tables of cycles.toml, each with what its base says besides."""
+    raw = tomllib.loads((HERE / "cycles.toml").read_text())
+
+    def whole(name: str) -> dict[str, Any]:
+        base = raw[name].get("base")
+        return {**(whole(base) if base else {}), **raw[name]}
+
+    return {name: whole(name) for name in raw}
+
+
+def read_steps(text: str, name: str) -> list[dict[str, int]]:
+    """The lines `NAME step N key value key value ...` of a bench's output."""
+    steps = []
+    for line in text.splitlines():
+        words = line.split()
+        if words[:2] == [name, "step"]:
+            pairs = dict(zip(words[3::2], words[4::2], strict=True))
+            steps.append({"step": int(words[2]), **{key: int(value, 0) for key, value in pairs.items()}})
+    return steps
+
+
+def build_plugin(out: Path) -> Path:
+    """Compiles the profiler's plugin for the QEMU that is installed."""
+    major = re.search(r"version (\d+)", run(["qemu-system-arm", "--version"], "qemu-system-arm --version"))
+    # QEMU 9 refuses the first version of the plugin interface. What is used of it is the same in the second.
+    api = 2 if major and int(major[1]) >= 9 else 1
+    compiler = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
+    if compiler is None:
+        raise BenchError("no C compiler for this machine; Debian, Ubuntu: apt-get install build-essential")
+    plugin = out / "calltree.so"
+    command = [compiler, "-O2", "-shared", "-fPIC", "-fvisibility=hidden", f"-DPLUGIN_API={api}"]
+    run([*command, "-o", plugin, HERE / "calltree_plugin.c"], "the compiler of the profiler's plugin")
+    return plugin
+
+
+def build_rival(core: Core, variant: str, out: Path) -> tuple[Path, Path]:
+    """Compiles a variant of the rival: its bench, and the program that is weighed."""
+    made = []
+    for main in ("bench.c", "weigh.c"):
+        target = out / f"rival-{variant}-{main.removesuffix('.c')}.elf"
+        extra = ["start.c", "images.c"] if main == "bench.c" else ["start.c"]
+        sources = [RIVAL / name for name in ("lenet5.c", *VARIANTS[variant], *extra, main)]
+        run(
+            ["arm-none-eabi-gcc", *core.flags, *FLAGS, *LINK, RIVAL / "mps2.ld", *sources, "-lm", "-o", target],
+            f"arm-none-eabi-gcc for {core.name}, {variant}",
+        )
+        made.append(target)
+    return made[0], made[1]
+
+
+def measure(core: Core, program: Path, plugin: Path, out: Path, what: str) -> tuple[str, list[calltree.Tree], dict[int, Any]]:
+    """Runs a bench with the profiler: its output, its measured steps, its code."""
+    code = elf.disassemble(program)
+    stem = out / what.replace(" ", "-")
+    returns, tree = stem.with_suffix(".returns"), stem.with_suffix(".tree")
+    returns.write_text("\n".join(f"{address:x}" for address in elf.returns(code)))
+    options = f"root={elf.function(program, 'step'):#x},skip={WARM_UP},take={STEPS},returns={returns},out={tree}"
+    command = [ROOT / "scripts/qemu-arm.sh", core.machine, program, "-icount", "shift=0,sleep=off", "-plugin"]
+    text = run([*command, f"{plugin},{options}"], f"{what} on {core.name}")
+    stem.with_suffix(".txt").write_text(text)
+    return text, calltree.parse(tree.read_text()), code
+
+
+def gather(
+    core: Core, program: Path, weighed: Path, plugin: Path, out: Path, what: str, name: str, phase: Any, tables: dict[str, Any]
+) -> tuple[Run, str]:
+    """Measures a program and profiles its steps; refuses when the two counts differ."""
+    text, trees, code = measure(core, program, plugin, out, what)
+    every = read_steps(text, name)
+    steps = every[-STEPS:]
+    if len(steps) != STEPS or len(trees) != STEPS:
+        raise BenchError(f"{what} on {core.name}: {len(steps)} measured steps and {len(trees)} profiled, expected {STEPS}")
+    for step, tree in zip(steps, trees, strict=True):
+        if abs(step["instructions"] - tree.instructions()) > TOLERANCE:
+            raise BenchError(
+                f"{what} on {core.name}, step {step['step']}: SysTick counts {step['instructions']:,} instructions, the profiler "
+                f"{tree.instructions():,}; they may differ by {TOLERANCE}"
+            )
+    addresses = sorted(code)
+    place = {address: i for i, address in enumerate(addresses)}
+    wanted = {a for t in trees for _, start, count, _, _ in t.blocks for a in addresses[place[start] : place[start] + count]}
+    wanted |= {path[1] for t in trees for path in t.paths.values() if path}
+    stacks = elf.inline_stacks(program, sorted(wanted))
+    used = {name: tables[name] for name in core.cycles}
+    profiles = [calltree.profile(tree, code, stacks.__getitem__, phase, used) for tree in trees]
+    flash, ram = elf.weigh(weighed)
+    return Run(steps, profiles, flash, ram, {"every": every}), text
+
+
+def engine(core: Core, firmware: Path, plugin: Path, out: Path, tables: dict[str, Any]) -> Run:
+    """tintin on a core, with what its bench says of the net without pools."""
+    release = firmware / core.target / "release"
+    for name in ("bench", "lenet5"):
+        if not (release / name).exists():
+            raise BenchError(f"{release / name} is not built; run scripts/bench-device.sh")
+    found, text = gather(
+        core, release / "bench", release / "lenet5", plugin, out, "tintin", "lenet5", calltree.engine_phase, tables
+    )
+    for net in ("lenet5", "strided"):
+        line = re.search(rf"^{net} median forward (\d+) macs (\d+) step (\d+) macs (\d+) stack (\d+)$", text, re.M)
+        if not line:
+            raise BenchError(f"tintin on {core.name} printed no medians for {net}; see {out / 'tintin.txt'}")
+        keys = ("forward", "forward_macs", "step", "step_macs", "stack")
+        found.extra[net] = dict(zip(keys, map(int, line.groups()), strict=True))
+    if (found.extra["lenet5"]["forward_macs"], found.extra["lenet5"]["step_macs"]) != (FORWARD_MACS, STEP_MACS):
+        raise BenchError("tintin's bench and this one count multiply-accumulates differently")
+    return found
+
+
+def rivals(core: Core, plugin: Path, out: Path, tables: dict[str, Any]) -> dict[str, Run]:
+    """Every variant of the rival on a core; they must learn, and learn the same."""
+    found = {}
+    for variant in VARIANTS:
+        bench, weighed = build_rival(core, variant, out)
+        found[variant], _ = gather(core, bench, weighed, plugin, out, f"rival {variant}", "rival", calltree.rival_phase, tables)
+    losses = {variant: [step["microloss"] for step in one.extra["every"]] for variant, one in found.items()}
+    for variant, values in losses.items():
+        worst = max(abs(a - b) for a, b in zip(values, losses["plain"], strict=True))
+        if worst > LOSS_TOLERANCE:
+            raise BenchError(f"float32 on {core.name}: the losses of {variant} and plain differ by {worst / 1e6}")
+    return found
+
+
+def non_zeros(cache: Path) -> subprocess.Popen[str] | None:
+    """Starts the oracle in a process of its own, unless `cache` holds its answer."""
+    if cache.exists():
+        return None
+    command = [sys.executable, str(HERE / "nonzeros.py"), str(WARM_UP + STEPS)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def cost_table(core: Core, ours: Run, theirs: dict[str, Run], tables: dict[str, Any]) -> str:
+    """Instructions and modelled cycles of a step, and memory, program by program."""
+    head = [core.name, "step", "per MAC", "float32 / tintin"]
+    for name in core.cycles:
+        title = "modelled cycles" if len(core.cycles) == 1 else f"cycles, multiplier of {tables[name]['multiply']}"
+        head += [title, "float32 / tintin"]
+    head += ["forward", "per MAC", "static RAM", "flash"]
+    rows = []
+    for label, one in (("**tintin**", ours), *((RIVALS[v], theirs[v]) for v in RIVALS if v in theirs)):
+        row = [label, grouped(one.instructions), f"{one.instructions / STEP_MACS:.2f}"]
+        row.append("" if one is ours else ratio(ours.instructions, one.instructions))
+        for name in core.cycles:
+            row += [grouped(one.cycles(name)), "" if one is ours else ratio(ours.cycles(name), one.cycles(name))]
+        row += [grouped(one.forward), f"{one.forward / FORWARD_MACS:.2f}", grouped(one.ram), grouped(one.flash)]
+        rows.append(row)
+    return table(head, rows)
+
+
+def split_table(results: dict[str, tuple[Run, dict[str, Run]]], cores: list[Core]) -> str:
+    """tintin's median step by phase: instructions, and modelled cycles."""
+    rows = []
+    for core in cores:
+        ours = results[core.name][0]
+        counts = [ours.profile.instructions.get(phase, 0) for phase in calltree.PHASES]
+        rows.append([f"{core.name}, instructions", *map(grouped, counts), grouped(sum(counts)), grouped(ours.instructions)])
+        spent = ours.profile.cycles[core.cycles[0]]
+        cells = [spent.get(phase, 0) for phase in calltree.PHASES]
+        rows.append([f"{core.name}, modelled cycles", *map(grouped, cells), grouped(sum(cells)), ""])
+    return table(["", *calltree.PHASES, "sum", "SysTick"], rows)
+
+
+def memory_table(results: dict[str, tuple[Run, dict[str, Run]]], cores: list[Core]) -> str:
+    """Static RAM of tintin over that of float32 with immediate update."""
+    rows = []
+    for core in cores:
+        ours, theirs = results[core.name]
+        rows.append([core.name, grouped(ours.ram), *(f"{grouped(theirs[v].ram)} ({ours.ram / theirs[v].ram:.3f})" for v in RIVALS)])
+        rows[-1].append(grouped(ours.extra["lenet5"]["stack"]))
+    return table(["static RAM", "tintin", *(f"{RIVALS[v]} (tintin / it)" for v in RIVALS), "stack of tintin's step"], rows)
+
+
+def strided_table(results: dict[str, tuple[Run, dict[str, Run]]], cores: list[Core]) -> str:
+    """tintin's step of the net with strides in place of pools."""
+    rows = []
+    for core in cores:
+        net = results[core.name][0].extra["strided"]
+        rows.append([core.name, grouped(net["step"]), f"{net['step'] / net['step_macs']:.2f}"])
+        rows[-1] += [grouped(net["forward"]), f"{net['forward'] / net['forward_macs']:.2f}"]
+    return table(["without pools, tintin", "step", "per MAC", "forward", "per MAC"], rows)
+
+
+def non_zero_table(ours: Run, oracle: list[dict[str, Any]], theirs: Run) -> str:
+    """Non-zero gradients in the median steps."""
+    keys = (("pool1", 1176), ("pool2", 400), ("fc1", 120), ("fc2", 84))
+    step = ours.steps[ours.median]["step"]
+    counts = oracle[step - 1]
+    for one in ours.steps:
+        if int(oracle[one["step"] - 1]["digest"], 16) != one["digest"]:
+            raise BenchError(f"step {one['step']}: the device's digest is not the oracle's; nonzeros.py trains something else")
+    other = theirs.steps[theirs.median]
+    return table(
+        ["non-zero gradients of the median step", "behind pool 1", "behind pool 2", "behind 400-120", "behind 120-84"],
+        [
+            [f"tintin, step {step}", *(f"{counts[k]} of {n}" for k, n in keys)],
+            [f"float32, step {other['step']}", *(f"{other[k]} of {n}" for k, n in keys)],
+        ],
+    )
+
+
+def board_table(results: dict[str, tuple[Run, dict[str, Run]]]) -> str:
+    """Estimated time and energy of a step on boards."""
+    rows = []
+    for board in tomllib.loads((HERE / "boards.toml").read_text())["board"]:
+        if board["code"] not in results:
+            continue
+        ours, theirs = results[board["code"]]
+        best = min(theirs.values(), key=lambda one: one.cycles(board["cycles"]))
+        row = [f"{board['name']} ({board['chip']}, {board['megahertz']} MHz)"]
+        for one, stack in ((ours, ours.extra["lenet5"]["stack"]), (best, 0)):
+            spent = one.cycles(board["cycles"])
+            fits = one.ram + stack <= board["ram"]
+            time = f"{milliseconds(spent, board['megahertz']):.1f}"
+            row.append(time if fits else f"({time}; {grouped(one.ram)} bytes do not fit {grouped(board['ram'])})")
+            energy = "microamperes_per_megahertz" in board
+            row.append(f"{millijoules(spent, board['microamperes_per_megahertz'], board['volts']):.2f}" if energy else "–")
+        row.append(board.get("note", ""))
+        rows.append(row)
+    return table(["board, estimates", "tintin, ms", "mJ", "best float32, ms", "mJ", "note"], rows)
+
+
+def summary(results: dict[str, tuple[Run, dict[str, Run]]]) -> dict[str, Any]:
+    """The figures as JSON."""
+
+    def one(run: Run) -> dict[str, Any]:
+        return {
+            "instructions": run.instructions,
+            "forward": run.forward,
+            "phases": run.profile.instructions,
+            "cycles": {name: run.cycles(name) for name in run.profile.cycles},
+            "flash": run.flash,
+            "ram": run.ram,
+        }
+
+    return {
+        core: {
+            "tintin": {**one(ours), "strided": ours.extra["strided"], "stack": ours.extra["lenet5"]["stack"]},
+            "float32": {variant: one(run) for variant, run in theirs.items()},
+        }
+        for core, (ours, theirs) in results.items()
+    }
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = [core.name for core in CORES]
+    parser.add_argument("--firmware", type=Path, required=True, help="cargo's target folder, with bench and lenet5 built")
+    parser.add_argument("--cores", nargs="+", choices=names, default=names, help="these cores only")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    arguments = parser.parse_args()
+    cores = [core for core in CORES if core.name in arguments.cores]
+    out = arguments.firmware.resolve() / "bench-device"
+    out.mkdir(parents=True, exist_ok=True)
+
+    sources = [HERE / "nonzeros.py", ROOT / "tests/reference/oracle.py"]
+    key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    cache = out / f"nonzeros-{key}.json"
+    oracle = non_zeros(cache)
+    tables = load_cycles()
+    plugin = build_plugin(out)
+    results: dict[str, tuple[Run, dict[str, Run]]] = {}
+    for core in cores:
+        folder = out / core.name
+        folder.mkdir(exist_ok=True)
+        print(f"bench-device: {core.name}", file=sys.stderr)
+        results[core.name] = engine(core, arguments.firmware.resolve(), plugin, folder, tables), rivals(core, plugin, folder, tables)
+    if oracle is not None:
+        answer, complaint = oracle.communicate(timeout=TIMEOUT)
+        if oracle.returncode != 0:
+            raise BenchError(f"nonzeros.py failed:\n{complaint}")
+        cache.write_text(answer)
+
+    for core in cores:
+        print(cost_table(core, *results[core.name], tables) + "\n")
+    print(split_table(results, cores) + "\n")
+    print(memory_table(results, cores) + "\n")
+    ours, theirs = results[cores[0].name]
+    print(non_zero_table(ours, json.loads(cache.read_text()), theirs["blocked"]) + "\n")
+    print(strided_table(results, cores) + "\n")
+    print(board_table(results))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(summary(results), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BenchError as error:
+        sys.exit(f"bench-device: {error}")
