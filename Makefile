@@ -2,7 +2,7 @@
 # make test    every check there is                       (does all its own set-up)
 # make setup   only the set-up: .venv, Rust, the wheel, the checkers
 # make bench   the accuracy rows of docs/results.md; takes hours (benchmarks/README.md tells what else there is)
-# make bench-device   instructions, flash and RAM on emulated Cortex-M cores; takes seconds, wants QEMU
+# make bench-device   cost of a training step on emulated Cortex-M cores beside float32 in C; minutes, wants QEMU
 # make clean   remove everything that was built
 #
 # Nothing is done twice: each finished step leaves a stamp in .venv/stamps, and a step runs again only when

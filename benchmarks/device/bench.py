@@ -1,7 +1,7 @@
 """What a training step of LeNet-5 costs on Cortex-M, batch 1: tintin beside float32 in C (rival/), as Markdown tables.
 
-Run by scripts/bench-device.sh, which builds the firmware. Everything is counted on emulated cores: instructions by SysTick
-under `-icount shift=0` (crates/tintin-mcu/src/bin/bench.rs), and once more, by phase, by calltree_plugin.c. The two must agree.
+Run by scripts/bench-device.sh, which builds the firmware. Instructions are counted on emulated cores by SysTick under
+`-icount shift=0` (crates/tintin-mcu/src/bin/bench.rs) and once more, by phase, by calltree_plugin.c; both must agree.
 Cycles are modelled (cycles.toml), milliseconds and millijoules estimated from them (boards.toml).
 """
 
@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,8 @@ from typing import Any
 
 import calltree
 import elf
-from tables import grouped, milliseconds, millijoules, ratio, table
+from instructions import Instruction
+from tables import grouped, millijoules, milliseconds, ratio, table
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -34,8 +36,8 @@ TOLERANCE = 80
 TIMEOUT = 600  # seconds for a run that takes one minute at most
 
 # Without -fno-schedule-insns GCC 12 copies sums between float registers: 6 % more instructions on the M4F.
-FLAGS = "-mthumb -O3 -fno-schedule-insns -g -std=gnu11 -Wall -Wextra -Werror -ffunction-sections -fdata-sections".split()
-LINK = "-Wl,--gc-sections -nostartfiles -T".split()
+FLAGS = ["-mthumb", "-O3", "-fno-schedule-insns", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror"]
+LINK = ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-nostartfiles", "-T"]
 VARIANTS = {
     "blocked": ["blocked.c"],
     "skip": ["loops_forward.c", "skip_backward.c"],
@@ -57,12 +59,18 @@ class Core:
     flags: tuple[str, ...]
 
 
+HARD_FLOAT = ("-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+
 # QEMU's one M0 has too little memory, so an M3 runs the code of an M0+.
 CORES = (
-    Core("M4F", "thumbv7em-none-eabihf", "mps2-an386", ("m4f",), ("-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")),
+    Core("M4F", "thumbv7em-none-eabihf", "mps2-an386", ("m4f",), HARD_FLOAT),
     Core("M3", "thumbv7m-none-eabi", "mps2-an385", ("m3",), ("-mcpu=cortex-m3",)),
     Core("M0+", "thumbv6m-none-eabi", "mps2-an385", ("m0plus", "m0plus_slow"), ("-mcpu=cortex-m0plus",)),
 )
+
+
+# Gives the phase of a call stack.
+Phase = Callable[[Iterable[str]], str]
 
 
 class BenchError(Exception):
@@ -108,7 +116,8 @@ class Run:
 def run(command: list[str | Path], what: str) -> str:
     """Output of a command, or a BenchError that shows how it ended."""
     try:
-        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
+        words = [str(word) for word in command]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"{what} did not end within {TIMEOUT} s") from error
     if done.returncode != 0:
@@ -126,6 +135,11 @@ def load_cycles() -> dict[str, dict[str, Any]]:
         return {**(whole(base) if base else {}), **raw[name]}
 
     return {name: whole(name) for name in raw}
+
+
+def load_boards() -> list[dict[str, Any]]:
+    """The boards of boards.toml."""
+    return tomllib.loads((HERE / "boards.toml").read_text())["board"]
 
 
 def read_steps(text: str, name: str) -> list[dict[str, int]]:
@@ -168,58 +182,68 @@ def build_rival(core: Core, variant: str, out: Path) -> tuple[Path, Path]:
     return made[0], made[1]
 
 
-def measure(core: Core, program: Path, plugin: Path, out: Path, what: str) -> tuple[str, list[calltree.Tree], dict[int, Any]]:
-    """Runs a bench with the profiler: its output, its measured steps, its code."""
-    code = elf.disassemble(program)
-    stem = out / what.replace(" ", "-")
+@dataclass(frozen=True)
+class Setting:
+    """What measurements on one core share."""
+
+    core: Core
+    plugin: Path
+    out: Path
+    tables: dict[str, dict[str, Any]]
+
+
+def measure(
+    setting: Setting, program: Path, code: dict[int, Instruction], what: str
+) -> tuple[str, list[calltree.Tree]]:
+    """Runs a bench with the profiler: its output, and its measured steps."""
+    core, stem = setting.core, setting.out / what.replace(" ", "-")
     returns, tree = stem.with_suffix(".returns"), stem.with_suffix(".tree")
     returns.write_text("\n".join(f"{address:x}" for address in elf.returns(code)))
     options = f"root={elf.function(program, 'step'):#x},skip={WARM_UP},take={STEPS},returns={returns},out={tree}"
     command = [ROOT / "scripts/qemu-arm.sh", core.machine, program, "-icount", "shift=0,sleep=off", "-plugin"]
-    text = run([*command, f"{plugin},{options}"], f"{what} on {core.name}")
+    text = run([*command, f"{setting.plugin},{options}"], f"{what} on {core.name}")
     stem.with_suffix(".txt").write_text(text)
-    return text, calltree.parse(tree.read_text()), code
+    return text, calltree.parse(tree.read_text())
 
 
-def gather(
-    core: Core, program: Path, weighed: Path, plugin: Path, out: Path, what: str, name: str, phase: Any, tables: dict[str, Any]
-) -> tuple[Run, str]:
+def gather(setting: Setting, program: Path, weighed: Path, what: str, name: str, phase: Phase) -> tuple[Run, str]:
     """Measures a program and profiles its steps; refuses when the two counts differ."""
-    text, trees, code = measure(core, program, plugin, out, what)
+    code, where = elf.disassemble(program), f"{what} on {setting.core.name}"
+    text, trees = measure(setting, program, code, what)
     every = read_steps(text, name)
     steps = every[-STEPS:]
     if len(steps) != STEPS or len(trees) != STEPS:
-        raise BenchError(f"{what} on {core.name}: {len(steps)} measured steps and {len(trees)} profiled, expected {STEPS}")
+        raise BenchError(f"{where}: {len(steps)} measured steps and {len(trees)} profiled, expected {STEPS}")
     for step, tree in zip(steps, trees, strict=True):
         if abs(step["instructions"] - tree.instructions()) > TOLERANCE:
             raise BenchError(
-                f"{what} on {core.name}, step {step['step']}: SysTick counts {step['instructions']:,} instructions, the profiler "
+                f"{where}, step {step['step']}: SysTick counts {step['instructions']:,} instructions, the profiler "
                 f"{tree.instructions():,}; they may differ by {TOLERANCE}"
             )
     addresses = sorted(code)
     place = {address: i for i, address in enumerate(addresses)}
-    wanted = {a for t in trees for _, start, count, _, _ in t.blocks for a in addresses[place[start] : place[start] + count]}
-    wanted |= {path[1] for t in trees for path in t.paths.values() if path}
+    wanted = {path[1] for tree in trees for path in tree.paths.values() if path}
+    for tree in trees:
+        for _, start, count, _, _ in tree.blocks:
+            wanted.update(addresses[place[start] : place[start] + count])
     stacks = elf.inline_stacks(program, sorted(wanted))
-    used = {name: tables[name] for name in core.cycles}
+    used = {table: setting.tables[table] for table in setting.core.cycles}
     profiles = [calltree.profile(tree, code, stacks.__getitem__, phase, used) for tree in trees]
     flash, ram = elf.weigh(weighed)
     return Run(steps, profiles, flash, ram, {"every": every}), text
 
 
-def engine(core: Core, firmware: Path, plugin: Path, out: Path, tables: dict[str, Any]) -> Run:
+def engine(setting: Setting, firmware: Path) -> Run:
     """tintin on a core, with what its bench says of the net without pools."""
-    release = firmware / core.target / "release"
+    core, release = setting.core, firmware / setting.core.target / "release"
     for name in ("bench", "lenet5"):
         if not (release / name).exists():
             raise BenchError(f"{release / name} is not built; run scripts/bench-device.sh")
-    found, text = gather(
-        core, release / "bench", release / "lenet5", plugin, out, "tintin", "lenet5", calltree.engine_phase, tables
-    )
+    found, text = gather(setting, release / "bench", release / "lenet5", "tintin", "lenet5", calltree.engine_phase)
     for net in ("lenet5", "strided"):
         line = re.search(rf"^{net} median forward (\d+) macs (\d+) step (\d+) macs (\d+) stack (\d+)$", text, re.M)
         if not line:
-            raise BenchError(f"tintin on {core.name} printed no medians for {net}; see {out / 'tintin.txt'}")
+            raise BenchError(f"tintin on {core.name} printed no medians for {net}; see {setting.out / 'tintin.txt'}")
         keys = ("forward", "forward_macs", "step", "step_macs", "stack")
         found.extra[net] = dict(zip(keys, map(int, line.groups()), strict=True))
     if (found.extra["lenet5"]["forward_macs"], found.extra["lenet5"]["step_macs"]) != (FORWARD_MACS, STEP_MACS):
@@ -227,12 +251,12 @@ def engine(core: Core, firmware: Path, plugin: Path, out: Path, tables: dict[str
     return found
 
 
-def rivals(core: Core, plugin: Path, out: Path, tables: dict[str, Any]) -> dict[str, Run]:
-    """Every variant of the rival on a core; they must learn, and learn the same."""
-    found = {}
+def rivals(setting: Setting) -> dict[str, Run]:
+    """Every variant of the rival on a core; they must learn the same."""
+    core, found = setting.core, {}
     for variant in VARIANTS:
-        bench, weighed = build_rival(core, variant, out)
-        found[variant], _ = gather(core, bench, weighed, plugin, out, f"rival {variant}", "rival", calltree.rival_phase, tables)
+        program, weighed = build_rival(core, variant, setting.out)
+        found[variant], _ = gather(setting, program, weighed, f"rival {variant}", "rival", calltree.rival_phase)
     losses = {variant: [step["microloss"] for step in one.extra["every"]] for variant, one in found.items()}
     for variant, values in losses.items():
         worst = max(abs(a - b) for a, b in zip(values, losses["plain"], strict=True))
@@ -249,7 +273,10 @@ def non_zeros(cache: Path) -> subprocess.Popen[str] | None:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def cost_table(core: Core, ours: Run, theirs: dict[str, Run], tables: dict[str, Any]) -> str:
+Results = dict[str, tuple[Run, dict[str, Run]]]  # by core: tintin, and the rival's variants
+
+
+def cost_table(core: Core, ours: Run, theirs: dict[str, Run], tables: dict[str, dict[str, Any]]) -> str:
     """Instructions and modelled cycles of a step, and memory, program by program."""
     head = [core.name, "step", "per MAC", "float32 / tintin"]
     for name in core.cycles:
@@ -267,30 +294,31 @@ def cost_table(core: Core, ours: Run, theirs: dict[str, Run], tables: dict[str, 
     return table(head, rows)
 
 
-def split_table(results: dict[str, tuple[Run, dict[str, Run]]], cores: list[Core]) -> str:
+def split_table(results: Results, cores: list[Core]) -> str:
     """tintin's median step by phase: instructions, and modelled cycles."""
     rows = []
     for core in cores:
         ours = results[core.name][0]
         counts = [ours.profile.instructions.get(phase, 0) for phase in calltree.PHASES]
-        rows.append([f"{core.name}, instructions", *map(grouped, counts), grouped(sum(counts)), grouped(ours.instructions)])
+        rows.append([f"{core.name}, instructions", *map(grouped, [*counts, sum(counts), ours.instructions])])
         spent = ours.profile.cycles[core.cycles[0]]
         cells = [spent.get(phase, 0) for phase in calltree.PHASES]
-        rows.append([f"{core.name}, modelled cycles", *map(grouped, cells), grouped(sum(cells)), ""])
+        rows.append([f"{core.name}, modelled cycles", *map(grouped, [*cells, sum(cells)]), ""])
     return table(["", *calltree.PHASES, "sum", "SysTick"], rows)
 
 
-def memory_table(results: dict[str, tuple[Run, dict[str, Run]]], cores: list[Core]) -> str:
+def memory_table(results: Results, cores: list[Core]) -> str:
     """Static RAM of tintin over that of float32 with immediate update."""
     rows = []
     for core in cores:
         ours, theirs = results[core.name]
-        rows.append([core.name, grouped(ours.ram), *(f"{grouped(theirs[v].ram)} ({ours.ram / theirs[v].ram:.3f})" for v in RIVALS)])
-        rows[-1].append(grouped(ours.extra["lenet5"]["stack"]))
-    return table(["static RAM", "tintin", *(f"{RIVALS[v]} (tintin / it)" for v in RIVALS), "stack of tintin's step"], rows)
+        cells = [f"{grouped(theirs[v].ram)} ({ours.ram / theirs[v].ram:.3f})" for v in RIVALS]
+        rows.append([core.name, grouped(ours.ram), *cells, grouped(ours.extra["lenet5"]["stack"])])
+    head = [f"{name} (tintin / it)" for name in RIVALS.values()]
+    return table(["static RAM", "tintin", *head, "stack of tintin's step"], rows)
 
 
-def strided_table(results: dict[str, tuple[Run, dict[str, Run]]], cores: list[Core]) -> str:
+def strided_table(results: Results, cores: list[Core]) -> str:
     """tintin's step of the net with strides in place of pools."""
     rows = []
     for core in cores:
@@ -307,7 +335,7 @@ def non_zero_table(ours: Run, oracle: list[dict[str, Any]], theirs: Run) -> str:
     counts = oracle[step - 1]
     for one in ours.steps:
         if int(oracle[one["step"] - 1]["digest"], 16) != one["digest"]:
-            raise BenchError(f"step {one['step']}: the device's digest is not the oracle's; nonzeros.py trains something else")
+            raise BenchError(f"step {one['step']}: the oracle's digest is another; nonzeros.py trains something else")
     other = theirs.steps[theirs.median]
     return table(
         ["non-zero gradients of the median step", "behind pool 1", "behind pool 2", "behind 400-120", "behind 120-84"],
@@ -318,10 +346,10 @@ def non_zero_table(ours: Run, oracle: list[dict[str, Any]], theirs: Run) -> str:
     )
 
 
-def board_table(results: dict[str, tuple[Run, dict[str, Run]]]) -> str:
+def board_table(results: Results) -> str:
     """Estimated time and energy of a step on boards."""
     rows = []
-    for board in tomllib.loads((HERE / "boards.toml").read_text())["board"]:
+    for board in load_boards():
         if board["code"] not in results:
             continue
         ours, theirs = results[board["code"]]
@@ -332,14 +360,14 @@ def board_table(results: dict[str, tuple[Run, dict[str, Run]]]) -> str:
             fits = one.ram + stack <= board["ram"]
             time = f"{milliseconds(spent, board['megahertz']):.1f}"
             row.append(time if fits else f"({time}; {grouped(one.ram)} bytes do not fit {grouped(board['ram'])})")
-            energy = "microamperes_per_megahertz" in board
-            row.append(f"{millijoules(spent, board['microamperes_per_megahertz'], board['volts']):.2f}" if energy else "–")
+            current = board.get("microamperes_per_megahertz")
+            row.append("–" if current is None else f"{millijoules(spent, current, board['volts']):.2f}")
         row.append(board.get("note", ""))
         rows.append(row)
     return table(["board, estimates", "tintin, ms", "mJ", "best float32, ms", "mJ", "note"], rows)
 
 
-def summary(results: dict[str, tuple[Run, dict[str, Run]]]) -> dict[str, Any]:
+def summary(results: Results) -> dict[str, Any]:
     """The figures as JSON."""
 
     def one(run: Run) -> dict[str, Any]:
@@ -365,7 +393,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [core.name for core in CORES]
-    parser.add_argument("--firmware", type=Path, required=True, help="cargo's target folder, with bench and lenet5 built")
+    parser.add_argument("--firmware", type=Path, required=True, help="cargo's target folder, bench and lenet5 built")
     parser.add_argument("--cores", nargs="+", choices=names, default=names, help="these cores only")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
@@ -379,12 +407,13 @@ def main() -> None:
     oracle = non_zeros(cache)
     tables = load_cycles()
     plugin = build_plugin(out)
-    results: dict[str, tuple[Run, dict[str, Run]]] = {}
+    results: Results = {}
     for core in cores:
         folder = out / core.name
         folder.mkdir(exist_ok=True)
         print(f"bench-device: {core.name}", file=sys.stderr)
-        results[core.name] = engine(core, arguments.firmware.resolve(), plugin, folder, tables), rivals(core, plugin, folder, tables)
+        setting = Setting(core, plugin, folder, tables)
+        results[core.name] = engine(setting, arguments.firmware.resolve()), rivals(setting)
     if oracle is not None:
         answer, complaint = oracle.communicate(timeout=TIMEOUT)
         if oracle.returncode != 0:

@@ -47,10 +47,10 @@ def parse(text: str) -> list[Tree]:
 
 
 def engine_phase(functions: Iterable[str]) -> str:
-    """The phase of tintin's step that code belongs to whose logical call stack, outermost first, is `functions`.
+    """The phase of tintin's step for code whose logical call stack, outermost first, is `functions`.
 
-    Keyed on the engine's stable names: everything in `Net::forward`; in `Net::backward` what is in `Update`, which is dW in a
-    `gradient` and update elsewhere; the other things in `Net::backward` (`Layer::backward`, masks, `narrow`) are dX.
+    Keyed on the engine's stable names: everything in `Net::forward`; in `Net::backward` what is in `Update`, which is
+    dW in a `gradient` and update elsewhere; all else in `Net::backward` (`Layer::backward`, masks, `narrow`) is dX.
     """
     backward = updating = False
     for name in functions:
@@ -74,7 +74,7 @@ def rival_phase(functions: Iterable[str]) -> str:
 
 
 def stack_of(tree: Tree, node: int, address: int, inlined: Callable[[int], tuple[str, ...]]) -> tuple[str, ...]:
-    """Logical call stack at `address` on the path `node`, outermost first; `inlined` gives it within a physical function."""
+    """Logical call stack at `address` on the path `node`, outermost first; `inlined` tells it within one function."""
     return tuple(name for place in (*tree.sites(node), address) for name in inlined(place))
 
 

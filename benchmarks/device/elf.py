@@ -5,6 +5,7 @@ import struct
 import subprocess
 from collections.abc import Iterable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from instructions import Instruction, parse_disassembly
@@ -29,7 +30,9 @@ def weigh(path: Path) -> tuple[int, int]:
 
 def binutil(name: str, *arguments: str, feed: str | None = None) -> str:
     """Output of one of Arm's binutils."""
-    return subprocess.run([f"arm-none-eabi-{name}", *arguments], input=feed, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [f"arm-none-eabi-{name}", *arguments], input=feed, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def disassemble(path: Path) -> dict[int, Instruction]:
@@ -40,7 +43,7 @@ def disassemble(path: Path) -> dict[int, Instruction]:
 def returns(code: dict[int, Instruction]) -> list[int]:
     """Addresses behind call instructions."""
     addresses = sorted(code)
-    return [behind for address, behind in zip(addresses, addresses[1:], strict=False) if code[address].kind == "call"]
+    return [behind for address, behind in pairwise(addresses) if code[address].kind == "call"]
 
 
 @cache
@@ -56,7 +59,11 @@ def symbols(path: Path) -> dict[str, int]:
 
 def function(path: Path, name: str) -> int:
     """Address of the one function whose last path component is `name`."""
-    matches = [address for symbol, address in symbols(path).items() if re.sub(r"::h[0-9a-f]{16}$", "", symbol).split("::")[-1] == name]
+    matches = [
+        address
+        for symbol, address in symbols(path).items()
+        if re.sub(r"::h[0-9a-f]{16}$", "", symbol).split("::")[-1] == name
+    ]
     if len(matches) != 1:
         raise LookupError(f"{path} has {len(matches)} functions called {name}, expected one that is not inlined")
     return matches[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 CONDITIONS = "eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le"
 
-# The first that matches the whole mnemonic, width suffix and types cut off. Conditions of an IT block stand at the end of a mnemonic.
+# The first that matches the whole mnemonic counts, without width and types; a condition may stand at its end.
 CLASSES = tuple(
     (name, re.compile(f"(?:{pattern})(?:{CONDITIONS})?"))
     for name, pattern in (
@@ -31,7 +31,7 @@ CLASSES = tuple(
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: its address, class, the registers a multiple transfer moves, and whether it loads the program counter."""
+    """An instruction: address, class, registers a multiple transfer moves, whether it loads the program counter."""
 
     address: int
     kind: str
@@ -58,7 +58,7 @@ def classify(address: int, mnemonic: str, operands: str) -> Instruction:
     kind = next((name for name, pattern in CLASSES if pattern.fullmatch(stem)), "arithmetic")
     target = operands.split(",")[0].strip()
     if kind == "multiple":
-        return Instruction(address, kind, registers_in(operands), "pc" in operands and not stem.startswith(("stm", "push")))
+        return Instruction(address, kind, registers_in(operands), stem.startswith(("ldm", "pop")) and "pc" in operands)
     if kind == "double":
         return Instruction(address, kind, 2)
     if kind == "arithmetic" and target == "pc":
@@ -78,7 +78,7 @@ def parse_disassembly(text: str) -> dict[int, Instruction]:
 
 
 def cycles(instruction: Instruction, previous: Instruction | None, table: dict[str, float]) -> float:
-    """Cycles of one instruction that runs behind `previous` and does not jump; `taken` comes on top of it for a taken branch."""
+    """Cycles of an instruction that runs behind `previous`; a branch that is taken costs `taken` on top."""
     kind, single = instruction.kind, ("load", "store")
     if kind in ("multiple", "double"):
         cost = table["multiple"] + table["per_register"] * instruction.registers
@@ -86,6 +86,8 @@ def cycles(instruction: Instruction, previous: Instruction | None, table: dict[s
         cost = table["pipelined"]
     else:
         if kind not in table:
-            raise ValueError(f"{table['name']}: no cycles for class {kind} (address {instruction.address:#x}); add them to cycles.toml")
+            raise ValueError(
+                f"{table['name']}: no cycles for class {kind}, at {instruction.address:#x}; see cycles.toml"
+            )
         cost = table[kind]
     return cost + (table["to_pc"] if instruction.to_pc else 0)

@@ -1,7 +1,7 @@
-"""How many errors of tintin's bench are not zero, layer by layer, from the independent oracle: the device keeps no such counts.
+"""How many errors of tintin's bench are not zero, layer by layer, by the independent oracle: a device counts none.
 
-`python benchmarks/device/nonzeros.py STEPS` trains as crates/tintin-core/tests/lenet5/bare.rs does and prints JSON: a list over
-steps of the digest after the step and the non-zero errors behind each pool and dense layer. Takes about two seconds a step.
+`python benchmarks/device/nonzeros.py STEPS` trains as crates/tintin-core/tests/lenet5/bare.rs does and prints JSON:
+over steps, the digest afterwards and the non-zero errors behind each pool and dense layer. Two seconds a step.
 """
 
 import json
