@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
+/* Hides where a pointer comes from: GCC would otherwise keep an address for every element that is read through it. */
+#define OPAQUE(p) __asm__("" : "+r"(p))
 
 enum { CHUNK = SPAN2 / 2 }; /* sums in registers while gradients of the second convolution are added up */
 
@@ -39,10 +41,16 @@ INLINE void convolve(const float *x, int row, int channels, const float *w, int 
 }
 
 INLINE void dense_rows(const float *w, const float *x, int inputs, float *y, int rows) {
+    const int turn = inputs % 8 ? 4 : 8; /* divides the inputs */
+    const float *v[4];
     float sum[4] = {0};
-    UNROLL4 for (int i = 0; i < inputs; i++) {
-        float v = x[i];
-        UNROLL for (int r = 0; r < rows; r++) sum[r] += w[r * inputs + i] * v;
+    UNROLL for (int r = 0; r < rows; r++) v[r] = &w[r * inputs];
+    for (const float *end = x + inputs; x < end; x += turn) {
+        OPAQUE(x);
+        UNROLL for (int r = 0; r < rows; r++) OPAQUE(v[r]);
+        UNROLL for (int i = 0; i < turn; i++)
+            UNROLL for (int r = 0; r < rows; r++) sum[r] += v[r][i] * x[i];
+        UNROLL for (int r = 0; r < rows; r++) v[r] += turn;
     }
     UNROLL for (int r = 0; r < rows; r++) y[r] = sum[r];
 }
@@ -69,16 +77,23 @@ void forward(void) {
 
 /* dX and update of some rows whose gradients are not zero. */
 INLINE void learn_rows(float *const *w, const float *dy, int rows, const float *restrict x, float *restrict dx, int inputs) {
+    const int turn = inputs % 8 ? 4 : 8;
     float *v[4], error[4], step[4];
     UNROLL for (int r = 0; r < rows; r++) v[r] = w[r], error[r] = dy[r], step[r] = LEARNING_RATE * dy[r];
-    UNROLL4 for (int i = 0; i < inputs; i++) {
-        float value = x[i], sum = dx[i];
-        UNROLL for (int r = 0; r < rows; r++) {
-            float weight = v[r][i];
-            sum += error[r] * weight;
-            v[r][i] = weight - step[r] * value;
+    for (const float *end = x + inputs; x < end; x += turn, dx += turn) {
+        OPAQUE(x);
+        OPAQUE(dx);
+        UNROLL for (int r = 0; r < rows; r++) OPAQUE(v[r]);
+        UNROLL for (int i = 0; i < turn; i++) {
+            float value = x[i], sum = dx[i];
+            UNROLL for (int r = 0; r < rows; r++) {
+                float weight = v[r][i];
+                sum += error[r] * weight;
+                v[r][i] = weight - step[r] * value;
+            }
+            dx[i] = sum;
         }
-        dx[i] = sum;
+        UNROLL for (int r = 0; r < rows; r++) v[r] += turn;
     }
 }
 
@@ -121,6 +136,7 @@ static void spread(void) {
                         for (int m = 0; m < n; m++) {
                             const float *v = w[m] + k * SPAN2 + half * CHUNK;
                             float e = error[m];
+                            OPAQUE(v);
                             UNROLL for (int l = 0; l < CHUNK; l++) sum[l] += e * v[l];
                         }
                         UNROLL for (int l = 0; l < CHUNK; l++) dx[l] = sum[l];
@@ -156,6 +172,7 @@ static void learn_convolution2(void) {
                 for (int m = 0; m < n; m++) {
                     const float *x = list[m].x + k * ROW1 + half * CHUNK;
                     float e = list[m].value;
+                    OPAQUE(x);
                     UNROLL for (int l = 0; l < CHUNK; l++) sum[l] += e * x[l];
                 }
                 UNROLL for (int l = 0; l < CHUNK; l++) w[l] -= LEARNING_RATE * sum[l];
@@ -171,6 +188,7 @@ static void learn_convolution1(void) {
         for (int m = 0; m < n; m++) {
             const float *x = list[m].x;
             float e = list[m].value;
+            OPAQUE(x);
             UNROLL for (int k = 0; k < KERNEL; k++)
                 UNROLL for (int l = 0; l < KERNEL; l++) sum[k * KERNEL + l] += e * x[k * PADDED + l];
         }
