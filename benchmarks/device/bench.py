@@ -14,9 +14,8 @@ import statistics
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,21 +76,25 @@ class BenchError(Exception):
     """What went wrong and what to do about it."""
 
 
+def median(values: Sequence[int]) -> int:
+    """Place of the median of an odd number of values."""
+    return sorted(range(len(values)), key=lambda i: values[i])[len(values) // 2]
+
+
 @dataclass
 class Run:
     """What one program did on one core. Counts are of the five measured steps."""
 
     steps: list[dict[str, int]]
-    profiles: list[calltree.Profile]
+    profile: calltree.Profile  # of the median step
     flash: int
     ram: int
     extra: dict[str, Any] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def median(self) -> int:
         """Place of the median step."""
-        order = sorted(range(len(self.steps)), key=lambda i: self.steps[i]["instructions"])
-        return order[len(order) // 2]
+        return median([step["instructions"] for step in self.steps])
 
     @property
     def instructions(self) -> int:
@@ -103,17 +106,12 @@ class Run:
         """Of the median prediction, by SysTick."""
         return int(statistics.median(step["forward"] for step in self.steps))
 
-    @property
-    def profile(self) -> calltree.Profile:
-        """Of the median step."""
-        return self.profiles[self.median]
-
     def cycles(self, name: str) -> float:
         """Modelled cycles of the median step."""
         return sum(self.profile.cycles[name].values())
 
 
-def run(command: list[str | Path], what: str) -> str:
+def run(command: Sequence[str | Path], what: str) -> str:
     """Output of a command, or a BenchError that shows how it ended."""
     try:
         words = [str(word) for word in command]
@@ -139,7 +137,8 @@ def load_cycles() -> dict[str, dict[str, Any]]:
 
 def load_boards() -> list[dict[str, Any]]:
     """The boards of boards.toml."""
-    return tomllib.loads((HERE / "boards.toml").read_text())["board"]
+    boards: list[dict[str, Any]] = tomllib.loads((HERE / "boards.toml").read_text())["board"]
+    return boards
 
 
 def read_steps(text: str, name: str) -> list[dict[str, int]]:
@@ -192,16 +191,17 @@ class Setting:
     tables: dict[str, dict[str, Any]]
 
 
-def measure(
-    setting: Setting, program: Path, code: dict[int, Instruction], what: str
-) -> tuple[str, list[calltree.Tree]]:
+Code = dict[int, Instruction]  # by address
+
+
+def measure(setting: Setting, program: Path, code: Code, what: str) -> tuple[str, list[calltree.Tree]]:
     """Runs a bench with the profiler: its output, and its measured steps."""
     core, stem = setting.core, setting.out / what.replace(" ", "-")
     returns, tree = stem.with_suffix(".returns"), stem.with_suffix(".tree")
     returns.write_text("\n".join(f"{address:x}" for address in elf.returns(code)))
     options = f"root={elf.function(program, 'step'):#x},skip={WARM_UP},take={STEPS},returns={returns},out={tree}"
-    command = [ROOT / "scripts/qemu-arm.sh", core.machine, program, "-icount", "shift=0,sleep=off", "-plugin"]
-    text = run([*command, f"{setting.plugin},{options}"], f"{what} on {core.name}")
+    qemu = ["-icount", "shift=0,sleep=off", "-plugin", f"{setting.plugin},{options}"]
+    text = run([ROOT / "scripts/qemu-arm.sh", core.machine, program, *qemu], f"{what} on {core.name}")
     stem.with_suffix(".txt").write_text(text)
     return text, calltree.parse(tree.read_text())
 
@@ -222,15 +222,15 @@ def gather(setting: Setting, program: Path, weighed: Path, what: str, name: str,
             )
     addresses = sorted(code)
     place = {address: i for i, address in enumerate(addresses)}
-    wanted = {path[1] for tree in trees for path in tree.paths.values() if path}
-    for tree in trees:
-        for _, start, count, _, _ in tree.blocks:
-            wanted.update(addresses[place[start] : place[start] + count])
+    tree = trees[median([step["instructions"] for step in steps])]
+    wanted = {path[1] for path in tree.paths.values() if path}
+    for _, start, count, _, _ in tree.blocks:
+        wanted.update(addresses[place[start] : place[start] + count])
     stacks = elf.inline_stacks(program, sorted(wanted))
     used = {table: setting.tables[table] for table in setting.core.cycles}
-    profiles = [calltree.profile(tree, code, stacks.__getitem__, phase, used) for tree in trees]
+    profile = calltree.profile(tree, code, stacks.__getitem__, phase, used)
     flash, ram = elf.weigh(weighed)
-    return Run(steps, profiles, flash, ram, {"every": every}), text
+    return Run(steps, profile, flash, ram, {"every": every}), text
 
 
 def engine(setting: Setting, firmware: Path) -> Run:
@@ -312,9 +312,9 @@ def memory_table(results: Results, cores: list[Core]) -> str:
     rows = []
     for core in cores:
         ours, theirs = results[core.name]
-        cells = [f"{grouped(theirs[v].ram)} ({ours.ram / theirs[v].ram:.3f})" for v in RIVALS]
+        cells = [f"{grouped(one.ram)} ({ours.ram / one.ram:.3f})" for one in theirs.values()]
         rows.append([core.name, grouped(ours.ram), *cells, grouped(ours.extra["lenet5"]["stack"])])
-    head = [f"{name} (tintin / it)" for name in RIVALS.values()]
+    head = [f"{RIVALS[variant]} (tintin / it)" for variant in results[cores[0].name][1]]
     return table(["static RAM", "tintin", *head, "stack of tintin's step"], rows)
 
 
@@ -328,22 +328,28 @@ def strided_table(results: Results, cores: list[Core]) -> str:
     return table(["without pools, tintin", "step", "per MAC", "forward", "per MAC"], rows)
 
 
-def non_zero_table(ours: Run, oracle: list[dict[str, Any]], theirs: Run) -> str:
+def non_zero_table(ours: Run, oracle: list[dict[str, Any]], theirs: dict[str, Run]) -> str:
     """Non-zero gradients in the median steps."""
     keys = (("pool1", 1176), ("pool2", 400), ("fc1", 120), ("fc2", 84))
     step = ours.steps[ours.median]["step"]
     counts = oracle[step - 1]
-    for one in ours.steps:
-        if int(oracle[one["step"] - 1]["digest"], 16) != one["digest"]:
-            raise BenchError(f"step {one['step']}: the oracle's digest is another; nonzeros.py trains something else")
-    other = theirs.steps[theirs.median]
-    return table(
-        ["non-zero gradients of the median step", "behind pool 1", "behind pool 2", "behind 400-120", "behind 120-84"],
-        [
-            [f"tintin, step {step}", *(f"{counts[k]} of {n}" for k, n in keys)],
-            [f"float32, step {other['step']}", *(f"{other[k]} of {n}" for k, n in keys)],
-        ],
-    )
+    for measured in ours.steps:
+        if int(oracle[measured["step"] - 1]["digest"], 16) != measured["digest"]:
+            raise BenchError(
+                f"step {measured['step']}: the oracle's digest is another; nonzeros.py trains something else"
+            )
+    rows = [[f"tintin, step {step}", *(f"{counts[k]} of {n}" for k, n in keys)]]
+    for variant, one in theirs.items():
+        other = one.steps[one.median]
+        rows.append([f"{RIVALS[variant]}, step {other['step']}", *(f"{other[k]} of {n}" for k, n in keys)])
+    head = [
+        "non-zero gradients of the median step",
+        "behind pool 1",
+        "behind pool 2",
+        "behind 400-120",
+        "behind 120-84",
+    ]
+    return table(head, rows)
 
 
 def board_table(results: Results) -> str:
@@ -353,9 +359,12 @@ def board_table(results: Results) -> str:
         if board["code"] not in results:
             continue
         ours, theirs = results[board["code"]]
-        best = min(theirs.values(), key=lambda one: one.cycles(board["cycles"]))
+        best = min(theirs.values(), key=lambda one: one.cycles(board["cycles"]), default=None)
         row = [f"{board['name']} ({board['chip']}, {board['megahertz']} MHz)"]
         for one, stack in ((ours, ours.extra["lenet5"]["stack"]), (best, 0)):
+            if one is None:
+                row += ["", ""]
+                continue
             spent = one.cycles(board["cycles"])
             fits = one.ram + stack <= board["ram"]
             time = f"{milliseconds(spent, board['megahertz']):.1f}"
@@ -395,6 +404,7 @@ def main() -> None:
     names = [core.name for core in CORES]
     parser.add_argument("--firmware", type=Path, required=True, help="cargo's target folder, bench and lenet5 built")
     parser.add_argument("--cores", nargs="+", choices=names, default=names, help="these cores only")
+    parser.add_argument("--no-rival", action="store_true", help="tintin alone")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     cores = [core for core in CORES if core.name in arguments.cores]
@@ -413,7 +423,8 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         print(f"bench-device: {core.name}", file=sys.stderr)
         setting = Setting(core, plugin, folder, tables)
-        results[core.name] = engine(setting, arguments.firmware.resolve()), rivals(setting)
+        ours = engine(setting, arguments.firmware.resolve())
+        results[core.name] = ours, {} if arguments.no_rival else rivals(setting)
     if oracle is not None:
         answer, complaint = oracle.communicate(timeout=TIMEOUT)
         if oracle.returncode != 0:
@@ -425,7 +436,7 @@ def main() -> None:
     print(split_table(results, cores) + "\n")
     print(memory_table(results, cores) + "\n")
     ours, theirs = results[cores[0].name]
-    print(non_zero_table(ours, json.loads(cache.read_text()), theirs["blocked"]) + "\n")
+    print(non_zero_table(ours, json.loads(cache.read_text()), theirs) + "\n")
     print(strided_table(results, cores) + "\n")
     print(board_table(results))
     if arguments.json:

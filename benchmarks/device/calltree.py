@@ -98,11 +98,15 @@ def profile(
     place = {address: i for i, address in enumerate(addresses)}
     executed: dict[str, int] = defaultdict(int)
     spent: dict[str, dict[str, float]] = {name: defaultdict(float) for name in tables}
+    known: dict[tuple[int, tuple[str, ...]], str] = {}
     for node, start, count, runs, taken in tree.blocks:
         previous = None
         for address in addresses[place[start] : place[start] + count]:
             instruction = code[address]
-            where = phase(stack_of(tree, node, address, inlined))
+            key = node, inlined(address)
+            if key not in known:
+                known[key] = phase(stack_of(tree, node, address, inlined))
+            where = known[key]
             executed[where] += runs
             for name, table in tables.items():
                 spent[name][where] += runs * cycles(instruction, previous, table)

@@ -36,34 +36,36 @@ __attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_API;
 
 enum { CODE = 1 << 22, DEPTH = 64 }; /* bytes of code looked at; calls within calls */
 
-struct slot { /* a block on a path */
-    struct slot *next;
-    struct node *node;
+struct slot { /* a block on a path; for a block that ends in a call also where the call leads */
+    struct node *node, *callee;
+    struct block *block;
     uint64_t runs, taken;
 };
 
 struct block {
-    struct block *next;
     uint64_t start, last, end;
     size_t instructions;
     int call;
-    struct slot *slots; /* the latest path first */
+    uint32_t hash;
+    struct slot *slot; /* of the latest path */
 };
 
 struct node {
-    struct node *parent, *child, *sibling;
-    uint64_t site;
+    struct node *parent;
     unsigned number;
 };
 
 static uint64_t root, skip, take, seen;
 static uint8_t returns[CODE / 2];
-static struct block *blocks, *previous;
+static struct block *previous;
 static struct slot *previous_slot;
 static struct node *here;
 static uint64_t stack[DEPTH];
-static unsigned depth, nodes;
+static unsigned depth, nodes, blocks;
 static FILE *out;
+
+static struct slot **slots; /* open addressing */
+static size_t size, used;   /* of it; size is a power of two */
 
 static void *allocate(size_t size) {
     void *p = calloc(1, size);
@@ -73,9 +75,8 @@ static void *allocate(size_t size) {
 
 static struct node *new_node(struct node *parent, uint64_t site) {
     struct node *n = allocate(sizeof *n);
-    *n = (struct node){.parent = parent, .site = site, .number = nodes++};
+    *n = (struct node){.parent = parent, .number = nodes++};
     if (parent) {
-        n->sibling = parent->child, parent->child = n;
         fprintf(out, "node %u %u %" PRIx64 "\n", n->number, parent->number, site);
     } else {
         fprintf(out, "call %u\n", n->number);
@@ -83,10 +84,34 @@ static struct node *new_node(struct node *parent, uint64_t site) {
     return n;
 }
 
-static void enter(uint64_t back, uint64_t site) {
-    struct node *n = here->child;
-    while (n && n->site != site) n = n->sibling;
-    here = n ? n : new_node(here, site);
+static struct slot **place(const struct node *n, const struct block *b) {
+    size_t i = (n->number * 0x9E3779B1u ^ b->hash) & (size - 1);
+    while (slots[i] && (slots[i]->node != n || slots[i]->block != b)) i = (i + 1) & (size - 1);
+    return &slots[i];
+}
+
+static struct slot *slot_of(struct node *n, struct block *b) {
+    if (2 * used >= size) {
+        struct slot **old = slots;
+        size_t count = size;
+        size = size ? 2 * size : 1024;
+        slots = allocate(size * sizeof *slots);
+        for (size_t i = 0; i < count; i++)
+            if (old[i]) *place(old[i]->node, old[i]->block) = old[i];
+        free(old);
+    }
+    struct slot **found = place(n, b);
+    if (!*found) {
+        used++;
+        *found = allocate(sizeof **found);
+        (*found)->node = n, (*found)->block = b;
+    }
+    return *found;
+}
+
+static void enter(uint64_t back, uint64_t site, struct slot *from) {
+    if (!from->callee) from->callee = new_node(here, site);
+    here = from->callee;
     if (depth == DEPTH) {
         fprintf(stderr, "calltree: more than %d calls within calls\n", DEPTH);
         exit(1);
@@ -108,8 +133,8 @@ static void run(unsigned cpu, void *data) {
     if (here) {
         if (jumped) {
             if (previous_slot) previous_slot->taken++;
-            if (previous->call)
-                enter(previous->end, previous->last);
+            if (previous->call && previous_slot)
+                enter(previous->end, previous->last, previous_slot);
             else if (b->start < CODE && returns[b->start / 2])
                 leave(b->start);
         }
@@ -119,18 +144,9 @@ static void run(unsigned cpu, void *data) {
     }
     previous = b, previous_slot = NULL;
     if (!here) return;
-    struct slot *s = b->slots;
-    if (!s || s->node != here) {
-        struct slot **link = &b->slots;
-        while (*link && (*link)->node != here) link = &(*link)->next;
-        if ((s = *link))
-            *link = s->next;
-        else
-            s = allocate(sizeof *s), s->node = here;
-        s->next = b->slots, b->slots = s;
-    }
-    s->runs++;
-    previous_slot = s;
+    if (!b->slot || b->slot->node != here) b->slot = slot_of(here, b);
+    b->slot->runs++;
+    previous_slot = b->slot;
 }
 
 static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
@@ -142,15 +158,16 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     b->last = qemu_plugin_insn_vaddr(last);
     b->end = b->last + qemu_plugin_insn_size(last);
     b->call = b->end < CODE && returns[b->end / 2];
-    b->next = blocks, blocks = b;
+    b->hash = blocks++ * 0x85EBCA6Bu;
     qemu_plugin_register_vcpu_tb_exec_cb(tb, run, 0, b);
 }
 
 static void finish(qemu_plugin_id_t id, void *data) {
     (void)id, (void)data;
-    for (struct block *b = blocks; b; b = b->next)
-        for (struct slot *s = b->slots; s; s = s->next)
-            fprintf(out, "block %u %" PRIx64 " %zu %" PRIu64 " %" PRIu64 "\n", s->node->number, b->start, b->instructions, s->runs, s->taken);
+    for (size_t i = 0; i < size; i++)
+        if (slots[i])
+            fprintf(out, "block %u %" PRIx64 " %zu %" PRIu64 " %" PRIu64 "\n", slots[i]->node->number, slots[i]->block->start,
+                    slots[i]->block->instructions, slots[i]->runs, slots[i]->taken);
     fclose(out);
 }
 

@@ -67,13 +67,20 @@ def classify(address: int, mnemonic: str, operands: str) -> Instruction:
 
 
 def parse_disassembly(text: str) -> dict[int, Instruction]:
-    """Instructions by address from `objdump -d --no-show-raw-insn`; data between them is left out."""
-    found = {}
+    """Instructions by address from `objdump -d --no-show-raw-insn`; data between them is left out.
+
+    A `bl` into the function it stands in is a far branch: ARMv6-M has no other that reaches further than 2 KB.
+    """
+    found, function = {}, ""
     for line in text.splitlines():
+        if label := re.match(r"[0-9a-f]+ <(.*)>:$", line):
+            function = label[1]
         match = re.match(r"\s+([0-9a-f]+):\s+([a-z][a-z0-9.]*)(?:\s+(.*))?$", line)
         if match:
-            address = int(match[1], 16)
-            found[address] = classify(address, match[2], (match[3] or "").split("@")[0])
+            address, operands = int(match[1], 16), match[3] or ""
+            found[address] = classify(address, match[2], operands.split("@")[0])
+            if found[address].kind == "call" and f"<{function}+0x" in operands:
+                found[address] = Instruction(address, "far_branch")
     return found
 
 

@@ -52,7 +52,8 @@ class Counting(oracle.Model):
 
 def count(steps: int) -> list[dict[str, int | str]]:
     """Digest and counts after each of `steps` steps."""
-    model, found = Counting(), []
+    model = Counting()
+    found: list[dict[str, int | str]] = []
     for n in range(steps):
         x, label = image(n)
         model.train_step([x], [label], RECIPE)

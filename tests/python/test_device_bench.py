@@ -81,14 +81,16 @@ def test_disassembly_leaves_out_data_and_labels() -> None:
      400:\tbl\t8e82 <DefaultPreInit>
      404:\tldr\tr0, [pc, #56]\t@ (440 <Reset+0x40>)
      406:\tnop
+     408:\tbl\t400 <Reset>
+     40c:\tbl\t406 <Reset+0x6>
      440:\t.word\t0x20000000
 """
-    code = parse_disassembly(text)
-    assert {address: one.kind for address, one in code.items()} == {0x400: "call", 0x404: "load", 0x406: "arithmetic"}
+    kinds = {address: one.kind for address, one in parse_disassembly(text).items()}
+    assert kinds == {0x400: "call", 0x404: "load", 0x406: "arithmetic", 0x408: "call", 0x40C: "far_branch"}
 
 
 def test_every_core_knows_every_class_it_can_run() -> None:
-    names = {name for name, _ in CLASSES} - {"double"} | {"arithmetic"}
+    names = {name for name, _ in CLASSES} - {"double"} | {"arithmetic", "far_branch"}
     floats = {"float", "float_multiply_accumulate", "float_divide"}
     later = {"divide", "long_multiply", "long_multiply_accumulate", "multiply_accumulate"}  # ARMv6-M has none
     assert names <= set(CYCLES["m4f"])
