@@ -2,7 +2,7 @@
 # What a training step costs on Cortex-M: sets up what is missing, builds the firmware, then lets
 # benchmarks/device/bench.py run everything on emulated cores and print its tables. Arguments go to it.
 #
-#   scripts/bench-device.sh [--cores M4F M3 M0+] [--json results.json]
+#   scripts/bench-device.sh [--cores M4F M3 M0+] [--no-rival] [--json figures.json]
 #
 # Exit status: 77 if there is no QEMU, or no C compiler for Arm and no way to install it.
 set -euo pipefail

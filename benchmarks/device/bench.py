@@ -88,7 +88,8 @@ class Run:
     steps: list[dict[str, int]]
     profile: calltree.Profile  # of the median step
     flash: int
-    ram: int
+    ram: int  # static
+    stack: int
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -230,7 +231,10 @@ def gather(setting: Setting, program: Path, weighed: Path, what: str, name: str,
     used = {table: setting.tables[table] for table in setting.core.cycles}
     profile = calltree.profile(tree, code, stacks.__getitem__, phase, used)
     flash, ram = elf.weigh(weighed)
-    return Run(steps, profile, flash, ram, {"every": every}), text
+    stack = re.search(rf"^{name} .*stack (\d+)$", text, re.M)
+    if not stack:
+        raise BenchError(f"{where} did not tell its stack; see {setting.out}")
+    return Run(steps, profile, flash, ram, int(stack[1]), {"every": every}), text
 
 
 def engine(setting: Setting, firmware: Path) -> Run:
@@ -313,9 +317,10 @@ def memory_table(results: Results, cores: list[Core]) -> str:
     for core in cores:
         ours, theirs = results[core.name]
         cells = [f"{grouped(one.ram)} ({ours.ram / one.ram:.3f})" for one in theirs.values()]
-        rows.append([core.name, grouped(ours.ram), *cells, grouped(ours.extra["lenet5"]["stack"])])
-    head = [f"{RIVALS[variant]} (tintin / it)" for variant in results[cores[0].name][1]]
-    return table(["static RAM", "tintin", *head, "stack of tintin's step"], rows)
+        rows.append([core.name, grouped(ours.ram), *cells, *(grouped(one.stack) for one in (ours, *theirs.values()))])
+    names = [RIVALS[variant] for variant in results[cores[0].name][1]]
+    head = [f"{name} (tintin / it)" for name in names]
+    return table(["static RAM", "tintin", *head, "stack of a step, tintin", *names], rows)
 
 
 def strided_table(results: Results, cores: list[Core]) -> str:
@@ -359,16 +364,18 @@ def board_table(results: Results) -> str:
         if board["code"] not in results:
             continue
         ours, theirs = results[board["code"]]
-        best = min(theirs.values(), key=lambda one: one.cycles(board["cycles"]), default=None)
+        fitting = [one for one in theirs.values() if one.ram + one.stack <= board["ram"]]
+        best = min(fitting or theirs.values(), key=lambda one: one.cycles(board["cycles"]), default=None)
         row = [f"{board['name']} ({board['chip']}, {board['megahertz']} MHz)"]
-        for one, stack in ((ours, ours.extra["lenet5"]["stack"]), (best, 0)):
+        for one in (ours, best):
             if one is None:
                 row += ["", ""]
                 continue
             spent = one.cycles(board["cycles"])
-            fits = one.ram + stack <= board["ram"]
+            need = one.ram + one.stack
             time = f"{milliseconds(spent, board['megahertz']):.1f}"
-            row.append(time if fits else f"({time}; {grouped(one.ram)} bytes do not fit {grouped(board['ram'])})")
+            fits = need <= board["ram"]
+            row.append(time if fits else f"({time}; {grouped(need)} bytes do not fit {grouped(board['ram'])})")
             current = board.get("microamperes_per_megahertz")
             row.append("–" if current is None else f"{millijoules(spent, current, board['volts']):.2f}")
         row.append(board.get("note", ""))
@@ -387,11 +394,12 @@ def summary(results: Results) -> dict[str, Any]:
             "cycles": {name: run.cycles(name) for name in run.profile.cycles},
             "flash": run.flash,
             "ram": run.ram,
+            "stack": run.stack,
         }
 
     return {
         core: {
-            "tintin": {**one(ours), "strided": ours.extra["strided"], "stack": ours.extra["lenet5"]["stack"]},
+            "tintin": {**one(ours), "strided": ours.extra["strided"]},
             "float32": {variant: one(run) for variant, run in theirs.items()},
         }
         for core, (ours, theirs) in results.items()
@@ -438,7 +446,8 @@ def main() -> None:
     ours, theirs = results[cores[0].name]
     print(non_zero_table(ours, json.loads(cache.read_text()), theirs) + "\n")
     print(strided_table(results, cores) + "\n")
-    print(board_table(results))
+    if set(results) & {board["code"] for board in load_boards()}:
+        print(board_table(results))
     if arguments.json:
         arguments.json.write_text(json.dumps(summary(results), indent=1) + "\n")
 

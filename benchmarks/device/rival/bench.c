@@ -4,6 +4,7 @@
 #include "start.h"
 
 enum { WARM_UP = 20, STEPS = 5, TURNS = 1000000, INSTRUCTIONS_PER_TICK = 40, TOP = 0xFFFFFF };
+enum { STACK = 4096, UNTOUCHED = 0x2B5A93C5 }; /* words of stack looked at, and what they hold before */
 
 #define CONTROL (*(volatile uint32_t *)0xE000E010)
 #define RELOAD (*(volatile uint32_t *)0xE000E014)
@@ -39,6 +40,17 @@ static uint32_t count(void (*f)(void)) {
         quit(1);
     }
     return (start - end) * INSTRUCTIONS_PER_TICK;
+}
+
+/* Bytes of stack that `f` takes. */
+static uint32_t stack(void (*f)(void)) {
+    volatile uint32_t *here;
+    int used = STACK;
+    __asm__ volatile("mov %0, sp" : "=r"(here));
+    for (int i = 1; i <= STACK; i++) here[-i] = UNTOUCHED;
+    f();
+    while (used > 0 && here[-used] == UNTOUCHED) used--;
+    return sizeof *here * used;
 }
 
 static void tell(const char *name, uint32_t n) {
@@ -89,5 +101,8 @@ int main(void) {
         tell("microloss", (uint32_t)(loss * 1e6f + 0.5f));
         print("\n");
     }
+    print("rival");
+    tell("stack", stack(step));
+    print("\n");
     return 0;
 }
