@@ -223,24 +223,75 @@ int main(int count, char **arguments) {
 """
 
 
-@pytest.fixture(scope="module")
-def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[float], list[int]]]:
-    """Losses of the rival's variants on this machine, one over 600 steps, and the pixels of image 3."""
+# The largest gradient of every tensor, from the update of one step, and from the loss on both sides of that weight.
+GRADIENT = r"""
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include "images.h"
+static float *tensors[] = {w1, w2, w3, w4, w5}, image[IMAGE * IMAGE], saved[5][D3 * D2];
+static const int sizes[] = {C1 * FILTER1, C2 * FILTER2, D3 * D2, D4 * D3, CLASSES * D4};
+static float loss(unsigned label) {
+    for (int t = 0; t < 5; t++) memcpy(saved[t], tensors[t], sizes[t] * sizeof(float));
+    return train_step(image, label);
+}
+static void restore(void) {
+    for (int t = 0; t < 5; t++) memcpy(tensors[t], saved[t], sizes[t] * sizeof(float));
+}
+int main(void) {
+    initialise(5);
+    unsigned label = draw_image(3, image);
+    for (int t = 0; t < 5; t++) {
+        int at = 0;
+        loss(label);
+        for (int i = 0; i < sizes[t]; i++)
+            if (fabsf(saved[t][i] - tensors[t][i]) > fabsf(saved[t][at] - tensors[t][at])) at = i;
+        float gradient = (saved[t][at] - tensors[t][at]) / LEARNING_RATE, sides[2];
+        restore();
+        for (int side = 0; side < 2; side++) {
+            float before = tensors[t][at];
+            tensors[t][at] += side ? 1e-3f : -1e-3f;
+            sides[side] = loss(label);
+            restore();
+            tensors[t][at] = before;
+        }
+        printf("%.7f %.7f\n", (double)gradient, (double)(sides[1] - sides[0]) / 2e-3);
+    }
+}
+"""
+
+
+def build(folder: Path, variant: str, main: str) -> Path:
+    """Compiles a program on a variant of the rival, for this machine."""
     compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
     if compiler is None:
         pytest.skip("no C compiler here")
-    folder = tmp_path_factory.mktemp("rival")
-    (folder / "train.c").write_text(TRAIN)
-    found = {}
-    for variant, sources in bench.VARIANTS.items():
-        names = [str(bench.RIVAL / name) for name in ("lenet5.c", "images.c", *sources)]
-        program = folder / variant
-        flags = ["-O2", "-std=gnu11", f"-I{bench.RIVAL}"]
-        subprocess.run([compiler, *flags, *names, str(folder / "train.c"), "-lm", "-o", str(program)], check=True)
+    (folder / "main.c").write_text(main)
+    sources = [bench.RIVAL / name for name in ("lenet5.c", "images.c", *bench.VARIANTS[variant])]
+    flags = ["-O2", "-std=gnu11", f"-I{bench.RIVAL}", "-o", str(folder / variant)]
+    subprocess.run([compiler, *flags, *map(str, sources), str(folder / "main.c"), "-lm"], check=True)
+    return folder / variant
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[float], list[int]]]:
+    """Losses of the rival's variants on this machine, one over 600 steps, and the pixels of image 3."""
+    folder, found = tmp_path_factory.mktemp("rival"), {}
+    for variant in bench.VARIANTS:
         steps = "600" if variant == "blocked" else "25"
-        done = subprocess.run([str(program), steps], capture_output=True, text=True, check=True)
+        done = subprocess.run([build(folder, variant, TRAIN), steps], capture_output=True, text=True, check=True)
         found[variant] = [float(v) for v in done.stdout.split()], [int(v) for v in done.stderr.split()]
     return found
+
+
+@pytest.mark.parametrize("variant", bench.VARIANTS)
+def test_gradients_of_the_rival(tmp_path: Path, variant: str) -> None:
+    done = subprocess.run([build(tmp_path, variant, GRADIENT)], capture_output=True, text=True, check=True)
+    pairs = [[float(v) for v in line.split()] for line in done.stdout.splitlines()]
+    assert len(pairs) == 5
+    for gradient, slope in pairs:
+        assert abs(gradient) > 0.05
+        assert slope == pytest.approx(gradient, rel=0.03)
 
 
 def test_the_rival_learns(losses: dict[str, tuple[list[float], list[int]]]) -> None:
