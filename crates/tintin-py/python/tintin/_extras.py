@@ -11,6 +11,9 @@ from typing import Any
 OPTIONAL = {
     "matplotlib": ("matplotlib", "plot"),
     "sklearn": ("scikit-learn", "data"),
+    "elftools": ("pyelftools", "audit"),
+    "capstone": ("capstone", "audit"),
+    "rust_demangler": ("rust-demangler", "audit"),
 }
 
 

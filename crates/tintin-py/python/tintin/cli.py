@@ -1,7 +1,7 @@
-"""The `tintin` command: train, eval, report, demo, doctor.
+"""The `tintin` command: train, eval, report, demo, audit, doctor.
 
 With `--json`, stdout carries exactly one JSON object and everything else goes to stderr. Exit codes: 0 done,
-2 a mistake in the command or its input (one line on stderr), 130 interrupted.
+1 a check found something (audit), 2 a mistake in the command or its input (one line on stderr), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if text:
             print(text, file=out)
         out.flush()
-        return 0
+        return int(arguments.exit_code)
     except KeyboardInterrupt:
         wrote = " and ".join(str(path) for path in arguments.wrote)
         print(f"\ntintin: interrupted; {f'written before: {wrote}' if wrote else 'nothing was saved'}", file=sys.stderr)
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
         sub.set_defaults(wrote=[])  # files that are there when Ctrl-C comes
+        sub.set_defaults(exit_code=0)  # a command that only looked and found something sets 1
         sub.add_argument("--json", action="store_true", help="print one JSON object on stdout, all else on stderr")
         return sub
 
@@ -102,6 +103,14 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=_positive, help="default: 3, on digits 30")
     demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     demo.add_argument("--out-dir", type=Path, default=Path("tintin-demo"), help="default: %(default)s")
+
+    audit = command("audit", _audit, "Prove what a firmware image is free of, and tell its stack, flash and RAM.")
+    audit.add_argument("image", type=Path, metavar="FIRMWARE.elf", help="as linked for a Cortex-M, not stripped")
+    audit.add_argument("--whole", action="store_true", help="hold the whole image to the rules, not the trainer alone")
+    audit.add_argument(
+        "--budget", type=Path, metavar="FILE.toml", help="limits to hold the image to, see docs/audit.md"
+    )
+    audit.add_argument("--firmware", metavar="NAME", help="name of the image in the budget (default: the file's)")
 
     command("doctor", _doctor, "Tell versions, optional packages, data sets and tools, found or missing.")
     return parser
@@ -199,6 +208,20 @@ def _demo(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         _verdict(result), f"model   {model_path}", f"picture {picture}",
     ]  # fmt: skip
     return result, "\n".join(text)
+
+
+def _audit(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from . import audit
+
+    try:
+        result = audit.audit(
+            arguments.image, whole=arguments.whole, budgets=arguments.budget, firmware=arguments.firmware
+        )  # fmt: skip
+    except audit.NotProvable as error:
+        print(audit.text(error.result))
+        raise
+    arguments.exit_code = 1 if result["findings"] else 0
+    return result, audit.text(result)
 
 
 def _doctor(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
