@@ -25,6 +25,7 @@ _TARGETS = {
 _ARCHITECTURES = {
     10: "v7", 11: "v6-M", 12: "v6S-M", 13: "v7E-M", 16: "v8-M.baseline", 17: "v8-M.mainline", 21: "v8.1-M.mainline",
 }  # fmt: skip
+_VECTOR_TABLES = (".vector_table", ".isr_vector", ".vectors")
 _ALLOCATED, _WRITABLE, _EXECUTABLE = 2, 1, 4
 
 
@@ -109,11 +110,13 @@ class Image:
             return self.constants[place]
         return None
 
+    def vector_table(self) -> Section | None:
+        """The table of handlers, by the names that linker scripts give its section."""
+        return next((section for section in self.sections if section.name in _VECTOR_TABLES), None)
+
     def handlers(self) -> list[int]:
         """Addresses the vector table names behind the stack pointer: reset first, then exceptions and interrupts."""
-        table = next(
-            (section for section in self.sections if section.name in (".vector_table", ".isr_vector", ".vectors")), None
-        )
+        table = self.vector_table()
         if table is None:
             return [self.entry & ~1]
         words = (self.word(table.address + at) for at in range(4, table.size, 4))
@@ -220,14 +223,14 @@ def _sections(elf: Any) -> Iterator[Section]:
 
 def _symbols(elf: Any, image: Image) -> None:
     """Functions, named constants, and the mapping symbols ($t, $d) that tell code from data (ELF for Arm, 4.5.5)."""
-    table = elf.get_section_by_name(".symtab")
-    if table is None or not hasattr(table, "iter_symbols"):
+    symbols = elf.get_section_by_name(".symtab")
+    if symbols is None or not hasattr(symbols, "iter_symbols"):
         return
     demangle = _extras.require("rust_demangler", "tintin audit").demangle
     headers = [elf.get_section(number) for number in range(elf.num_sections())]
     functions: dict[int, Function] = {}
     marks: dict[int, str] = {}
-    for symbol in table.iter_symbols():
+    for symbol in symbols.iter_symbols():
         place, address, size = symbol["st_shndx"], symbol["st_value"], symbol["st_size"]
         if not isinstance(place, int) or place >= len(headers) or not headers[place]["sh_flags"] & _ALLOCATED:
             continue
@@ -246,6 +249,11 @@ def _symbols(elf: Any, image: Image) -> None:
             image.constants.append(Constant(address, size, _demangled(symbol.name, demangle)))
     if "t" not in marks.values():
         return
+    # Small numbers would be taken for addresses in a vector table at 0.
+    table = image.vector_table()
+    if table is not None:
+        end = table.address + table.size
+        image.constants = [each for each in image.constants if not table.address <= each.address < end]
     image.constants.sort(key=lambda constant: constant.address)
     ends = sorted(
         (header["sh_addr"], header["sh_addr"] + header["sh_size"])
