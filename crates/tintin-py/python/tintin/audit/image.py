@@ -6,6 +6,7 @@ import bisect
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,10 @@ class Image:
         return list(dict.fromkeys(word & ~1 for word in words if word))
 
 
+class _OtherProfile(ValueError):
+    """A processor that is no microcontroller."""
+
+
 def read(path: str | os.PathLike[str]) -> Image:
     """Read a Cortex-M ELF file.
 
@@ -149,8 +154,10 @@ def read(path: str | os.PathLike[str]) -> Image:
     try:
         with Path(path).open("rb") as stream:
             return _read(str(path), elffile.ELFFile(stream))
-    except (OSError, ValueError, MemoryError):
+    except (OSError, MemoryError):
         raise
+    except _OtherProfile as error:
+        raise ValueError(f"{path} {error}") from None
     except Exception as error:  # the library meets damage with whatever it trips over
         raise ValueError(f"{path} is a damaged ELF file: {type(error).__name__}: {error}") from error
 
@@ -201,7 +208,7 @@ def _attributes(elf: Any) -> tuple[str, bool]:
                     elif attribute.tag == "TAG_ABI_VFP_ARGS":
                         hard_float = attribute.value == 1
     if profile != "M":
-        raise ValueError(f"the image is built for Arm's {profile} profile; only M (Cortex-M) is audited")
+        raise _OtherProfile(f"is built for Arm's {profile} profile; only M (Cortex-M) is audited")
     return architecture, hard_float
 
 
@@ -279,7 +286,7 @@ def _demangled(name: str, demangle: Any) -> str:
 def _runs(marks: dict[int, str], sections: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     for start, end in sections:
         inside = sorted(address for address in marks if start <= address < end)
-        for address, following in zip(inside, [*inside[1:], end], strict=True):
+        for address, following in pairwise([*inside, end]):
             if marks[address] == "t":
                 yield address, following
 
@@ -290,11 +297,10 @@ def _closed(
     """Functions in order; one without a size ends where the next begins, and code without a symbol gets a name."""
     ordered = [functions[address] for address in sorted(functions)]
     for function, following in zip(ordered, [*ordered[1:], None], strict=True):
-        end = next((end for start, end in sections if start <= function.address < end), function.end)
-        if following is not None:
+        end = next((end for start, end in sections if start <= function.address < end), function.address)
+        if function.size == 0 and following is not None:
             end = min(end, following.address)
-        if function.size == 0:
-            function.size = end - function.address
+        function.size = min(function.size or end, end - function.address)
     covered = ordered[:]
     for start, end in code:
         at = start
@@ -318,8 +324,9 @@ def _trainer(elf: Any, image: Image) -> None:
     if not elf.has_dwarf_info():
         return
     try:
+        first, last = image.code[0][0], image.code[-1][1]
         for start, end, name in list(_inlined(elf.get_dwarf_info())):
-            for at in range(start & ~1, end, 2):
+            for at in range(max(start & ~1, first), min(end, last), 2):
                 image.trainer[at] = name
         image.has_debug = True
     except Exception:  # debug information is a help, not the image: without it the symbols decide
