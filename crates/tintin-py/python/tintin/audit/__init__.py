@@ -15,7 +15,7 @@ from .. import _extras
 from . import budget, rules
 from .code import Code, Disassembler
 from .graph import EXCEPTION_FRAME, EXCEPTION_FRAME_FLOAT, Graph
-from .image import Function, Image, read
+from .image import Constant, Function, Image, read
 
 #: how many of the largest functions are told
 LARGEST = 12
@@ -218,13 +218,14 @@ class _Trainer:
             parts[name] += 2
         code = sum(parts.values())
         helpers = self._helpers()
-        constants = self._constants()
+        constants, named = self._constants()
         runtime = [self.codes[at].function for at in self.reached if rules.is_runtime(self.codes[at].function.name)]
         return {
             "flash": code + sum(helpers.values()) + sum(constants.values()),
             "code": code,
             "helpers": helpers,
             "constants": constants,
+            "named": named,
             "runtime": {function.name: function.size for function in runtime},
             "functions": {
                 self.codes[address].function.name: self.codes[address].function.size
@@ -256,17 +257,24 @@ class _Trainer:
         function = self.codes[address].function
         return any(at in self.image.trainer for at in range(function.address, function.end, 2))
 
-    def _constants(self) -> dict[str, int]:
-        """Tables of the trainer, by name or because its instructions hold their addresses."""
-        found = {
-            constant: constant.size for constant in self.image.constants if rules.crate(constant.name) == rules.TRAINER
-        }  # fmt: skip
+    def _constants(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Constants of the trainer, and objects of others whose addresses its instructions hold.
+
+        A constant without a name is the trainer's when one of its own functions holds the address; in a function it was
+        inlined into, the compiler mixes the addresses of both.
+        """
+        own = {each for each in self.image.constants if rules.crate(each.name) == rules.TRAINER}
+        named: set[Constant] = set()
+        begins = {each.address: each for each in self.image.constants}  # a number inside an object is but a number
         for address, code in self.codes.items():
             for at, value in code.numbers:
-                constant = self.image.constant_at(value)
+                constant = begins.get(value)
                 if constant is not None and self.owns(at, address):
-                    found[constant] = constant.size
-        return {constant.name: size for constant, size in found.items()}
+                    (own if constant.name.startswith(".L") and address in self.own else named).add(constant)
+        return (
+            {constant.name: constant.size for constant in sorted(own, key=lambda each: each.address)},
+            {constant.name: constant.size for constant in sorted(named - own, key=lambda each: each.address)},
+        )
 
     def _panics(self) -> dict[str, int]:
         """Calls that end in a panic, by the function they stand in."""
@@ -331,7 +339,8 @@ def text(result: dict[str, Any]) -> str:
     for finding in result["findings"]:
         lines.append(f"FOUND {finding['kind']}: {_short(finding['function'], 80)}: {finding['where']}")
     if result["findings"]:
-        lines.append(f"{len(result['findings'])} findings in {scope}")
+        count = len(result["findings"])
+        lines.append(f"{count} finding{'s' if count > 1 else ''} in {scope}")
     else:
         lines.append(f"clean: no soft float, FPU instruction, allocator or formatting in {scope}")
     return "\n".join(lines)
@@ -345,8 +354,10 @@ def _trainer_text(result: dict[str, Any]) -> list[str]:
         f"trainer: {trainer['flash']:,} bytes of flash: code {trainer['code']:,} "
         f"({trainer['inlined_elsewhere']:,} of it inlined into other functions), "
         f"helpers {sum(trainer['helpers'].values()):,}, constants {sum(trainer['constants'].values()):,}",
+        f"  its instructions hold addresses of {sum(trainer['named'].values()):,} bytes of other constants "
+        f"({_few(trainer['named'])})",
         f"  it calls the compiler's run-time library: {sum(trainer['runtime'].values()):,} bytes "
-        f"({', '.join(sorted(trainer['runtime'])) or 'nothing'})",
+        f"({_few(trainer['runtime'])})",
         f"  calls that end in a panic: {sum(trainer['panic_calls'].values())}",
     ]
     for name, count in trainer["panic_calls"].items():
@@ -382,6 +393,12 @@ def _linked_text(result: dict[str, Any]) -> str:
         )
     floats = sum(entry["count"] for entry in result["float_instructions"])
     return "; ".join([*told, f"FPU instructions: {floats or 'none'}"])
+
+
+def _few(sizes: dict[str, int]) -> str:
+    """The largest of some objects, by name."""
+    names = [_short(name, 60) for name in sorted(sizes, key=lambda name: -sizes[name])]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "none"
 
 
 def _short(name: str, width: int) -> str:

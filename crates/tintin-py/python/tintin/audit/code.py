@@ -324,7 +324,9 @@ class _Walk:
         if target == sp:
             if name in ("cmp", "cmn", "tst", "str", "msr"):
                 return depth, registers
-            if value is None or not value.stack or value.cut:
+            if value is not None and not value.stack:
+                return 0, registers  # another stack begins, as in a handler that was entered by an overflow
+            if value is None or value.cut:
                 self._doubt(
                     f"the stack pointer is moved by an amount known only at run time, at {instruction.address:#x}"
                 )

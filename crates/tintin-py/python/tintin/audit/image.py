@@ -104,13 +104,6 @@ class Image:
             return self.functions[place]
         return None
 
-    def constant_at(self, address: int) -> Constant | None:
-        """The named object that covers an address."""
-        place = bisect.bisect_right(self.constants, address, key=lambda constant: constant.address) - 1
-        if place >= 0 and address < self.constants[place].address + self.constants[place].size:
-            return self.constants[place]
-        return None
-
     def vector_table(self) -> Section | None:
         """The table of handlers, by the names that linker scripts give its section."""
         return next((section for section in self.sections if section.name in _VECTOR_TABLES), None)
@@ -256,12 +249,6 @@ def _symbols(elf: Any, image: Image) -> None:
             image.constants.append(Constant(address, size, _demangled(symbol.name, demangle)))
     if "t" not in marks.values():
         return
-    # Small numbers would be taken for addresses in a vector table at 0.
-    table = image.vector_table()
-    if table is not None:
-        end = table.address + table.size
-        image.constants = [each for each in image.constants if not table.address <= each.address < end]
-    image.constants.sort(key=lambda constant: constant.address)
     ends = sorted(
         (header["sh_addr"], header["sh_addr"] + header["sh_size"])
         for header in headers
