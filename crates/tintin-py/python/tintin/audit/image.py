@@ -249,6 +249,11 @@ def _symbols(elf: Any, image: Image) -> None:
             image.constants.append(Constant(address, size, _demangled(symbol.name, demangle)))
     if "t" not in marks.values():
         return
+    # Small numbers would be taken for addresses in a vector table at 0.
+    table = image.vector_table()
+    if table is not None:
+        end = table.address + table.size
+        image.constants = [each for each in image.constants if not table.address <= each.address < end]
     ends = sorted(
         (header["sh_addr"], header["sh_addr"] + header["sh_size"])
         for header in headers
