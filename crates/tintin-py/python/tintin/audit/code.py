@@ -165,15 +165,23 @@ class _Walk:
         self.code.numbers = list(self.numbers)
 
     def _before(self, address: int) -> tuple[int, dict[int, _Value]]:
-        jumps = [at for at in self.states if _bare(self.instructions[at]) in ("tbb", "tbh") or self._is_table_jump(at)]
-        if not jumps:
-            return 0, {}
-        near = max((at for at in jumps if at < address), default=jumps[0])
-        return self.states[near]
+        """Stack and registers at the jump table nearest before an address; the deepest stack where none is known."""
+        jumps = [at for at in self.states if self._is_table_jump(self.instructions[at])]
+        if jumps:
+            return self.states[max((at for at in jumps if at < address), default=jumps[0])]
+        return max((depth for depth, _ in self.states.values()), default=0), {}
 
-    def _is_table_jump(self, at: int) -> bool:
-        instruction = self.instructions[at]
-        return bool(_bare(instruction) in ("add", "mov", "ldr") and self._writes_pc(instruction))
+    def _is_table_jump(self, instruction: Any) -> bool:
+        """A jump that stays in the function: `tbb`, `add pc, r0`, `mov pc, r0`, `ldr pc, [r0, r1, lsl #2]`."""
+        name = _bare(instruction)
+        if name in ("tbb", "tbh"):
+            return True
+        if not self._writes_pc(instruction):
+            return False
+        last = instruction.operands[-1]
+        if name == "ldr":
+            return bool(last.type == self.arm.ARM_OP_MEM and last.mem.index)
+        return name == "add" or (name == "mov" and last.reg != self.arm.ARM_REG_LR)
 
     def _writes_pc(self, instruction: Any) -> bool:
         operands = instruction.operands
@@ -216,9 +224,8 @@ class _Walk:
         elif name in ("tbb", "tbh", "udf"):
             following = None
         elif name in ("pop", "ldm", "ldr", "mov", "add") and self._leaves(name, instruction, operands):
-            if name in ("ldr", "mov") and not self._pops(instruction):
-                # A jump table, or a call of what a register holds.
-                self._out(instruction, self._target(instruction, registers), depth)
+            if name == "ldr" and not self._pops(instruction) and not self._is_table_jump(instruction):
+                self._out(instruction, None, depth)
             following = address + instruction.size if not always else None
         else:
             after = self._effect(instruction, name, operands, depth, dict(registers))
