@@ -61,6 +61,7 @@ WORDS = {
     "lsls r4, r4, #0xc": [0x0324],
     "rsbs r4, r4, #0": [0x4264],
     "add sp, r4": [0x44A5],
+    "beq #8": [0xD002],
     "tbb [pc, r0]": [0xE8DF, 0xF000],
     "movs r0, r1": [0x0008],
     "bne #0xfffffffe": [0xD1FD],
@@ -78,7 +79,8 @@ def link(parts: list[Part], at: int, places: dict[str, int]) -> list[int]:
             words += WORDS[part]
             continue
         what, name = part
-        target = places.get(name, 0)
+        name, _, more = name.partition("+")
+        target = places.get(name, 0) + int(more or 0)
         if what == "mov r3":
             for opcode, value in ((0xF240, target | 1), (0xF2C0, (target | 1) >> 16)):
                 i, imm4, imm3, imm8 = value >> 11 & 1, value >> 12 & 15, value >> 8 & 7, value & 255
@@ -94,6 +96,30 @@ def link(parts: list[Part], at: int, places: dict[str, int]) -> list[int]:
     return words
 
 
+def dwarf(place: int, size: int, inlined: int, inlined_size: int) -> tuple[bytes, bytes]:
+    """Abbreviations and entries (DWARF 4) of a function with one of the trainer's inlined."""
+    name, low, high, origin = (3, 8), (0x11, 1), (0x12, 6), (0x31, 0x13)  # string, address, data4, ref4
+    abbreviations = b""
+    for code, (tag, children, attributes) in enumerate(
+        [
+            (0x11, 1, []),  # compile unit
+            (0x39, 1, [name]),  # namespace
+            (0x2E, 0, [name]),  # subprogram, as written
+            (0x2E, 1, [name, low, high]),  # subprogram, as compiled
+            (0x1D, 0, [origin, low, high]),  # inlined
+        ],
+        start=1,
+    ):
+        abbreviations += bytes([code, tag, children]) + bytes(byte for pair in attributes for byte in pair) + b"\0\0"
+    header = 11
+    entries = b"\1" + b"\2tintin_core\0"
+    written = header + len(entries)
+    entries += b"\3train_step\0" + b"\0"
+    entries += b"\4main\0" + struct.pack("<II", place, size)
+    entries += b"\5" + struct.pack("<III", written, inlined, inlined_size) + b"\0" + b"\0"
+    return abbreviations + b"\0", struct.pack("<IHIB", 7 + len(entries), 4, 0, 4) + entries
+
+
 def image(
     functions: dict[str, list[Part]],
     handlers: tuple[str, ...] = (),
@@ -103,8 +129,12 @@ def image(
     symbols: bool = True,
     architecture: int = 13,
     profile: str = "M",
+    inlined: tuple[str, int, int] | None = None,
 ) -> bytes:
-    """An ELF file: vector table, code, .data and .bss. The first function is the reset handler."""
+    """An ELF file: vector table, code, .data and .bss. The first function is the reset handler.
+
+    With `inlined` (function, first byte, last byte), debug information says that these bytes came from the trainer.
+    """
     places: dict[str, int] = {}
     at = CODE
     for name, parts in functions.items():
@@ -139,8 +169,16 @@ def image(
         (".bss", 8, allocated | writable, RAM + data, b"", bss, 0, 0),
         (".ARM.attributes", 0x7000_0003, 0, 0, attributes, len(attributes), 0, 0),
     ]
+    if inlined is not None:
+        name, first_byte, last_byte = inlined
+        for debug, contents in zip(
+            (".debug_abbrev", ".debug_info"),
+            dwarf(places[name], sizes[name], places[name] + first_byte, last_byte - first_byte),
+            strict=True,
+        ):
+            sections.insert(5, (debug, 1, 0, 0, contents, len(contents), 0, 0))
     if symbols:
-        sections.append((".symtab", 2, 0, 0, syms, len(syms), 7, 16))
+        sections.append((".symtab", 2, 0, 0, syms, len(syms), len(sections) + 2, 16))
         sections.append((".strtab", 3, 0, 0, strings, len(strings), 0, 0))
     names = b"\0" + b"".join(section[0].encode() + b"\0" for section in sections) + b".shstrtab\0"
     sections.append((".shstrtab", 3, 0, 0, names, len(names), 0, 0))
@@ -221,6 +259,21 @@ def test_float_instructions_elsewhere_count_for_the_whole_image_alone(judged: An
     assert kinds(judged(functions, whole=True)) == [("FPU instruction", "application")]
 
 
+def test_what_was_inlined_counts_as_the_trainer(judged: Any) -> None:
+    """The first float instruction and the first call belong to the trainer, the second ones to the application."""
+    add = "vadd.f32 s0, s0, s1"
+    functions: dict[str, list[Part]] = {
+        "Reset": ["push {lr}", ("bl", "malloc"), add, ("bl", "free"), add, "pop {pc}"],
+        "malloc": LEAF,
+        "free": LEAF,
+    }
+    result = judged(functions, inlined=("Reset", 2, 10))
+    assert kinds(result) == [("FPU instruction", "Reset"), ("allocator", "malloc")]
+    assert result["findings"][0]["where"].startswith("1, the first at 0x106")
+    assert result["trainer"]["parts"] == {"tintin_core::train_step": 8}
+    assert result["trainer"]["inlined_elsewhere"] == result["trainer"]["flash"] == 8
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -261,7 +314,7 @@ def test_panics_are_counted(judged: Any) -> None:
         (0xED9F, 0x0A01, True),  # vldr
         (0xEEF1, 0xFA10, True),  # vmrs
         (0xEC20, 0x0A00, True),  # vlstm
-        (0xEF00, 0x0840, True),  # vadd.i8, vectors
+        (0xEF00, 0x0150, True),  # vand, vectors
         (0xEE00, 0x0F10, False),  # mcr p15
         (0xE8BD, 0x8010, False),  # pop.w
         (0xE97F, 0xE97F, False),  # sg
@@ -308,6 +361,10 @@ def test_stack_after_a_way_out_in_the_middle(judged: Any) -> None:
         (["movs r4, #1", "lsls r4, r4, #0xc", "rsbs r4, r4, #0", "add sp, r4", "bx lr"], 4096),
         # The way on is in a table, here of two bytes: what follows runs at the depth of the jump.
         (["push {lr}", "sub sp, #0x64", "tbb [pc, r0]", "movs r0, r1", "push {lr}", "bx lr"], 4 + 100 + 4),
+        # So does what nothing known leads to.
+        (["push {lr}", "sub sp, #0x64", "udf #0", "push {lr}", "bx lr"], 4 + 100 + 4),
+        # A far jump of Armv6-M is no call.
+        (["push {lr}", ("bl", "Reset+8"), "udf #0", "pop {pc}"], 4),
         # A loop that leaves the stack as it was.
         (["push {lr}", "nop", "bne #0xfffffffe", "pop {pc}"], 4),
     ],
@@ -315,6 +372,11 @@ def test_stack_after_a_way_out_in_the_middle(judged: Any) -> None:
 def test_frames(judged: Any, parts: list[Part], frame: int) -> None:
     stack = judged({"Reset": parts})["stack"]
     assert (stack["total"], stack["unknown"]) == (frame, [])
+
+
+def test_nothing_follows_a_panic(judged: Any) -> None:
+    parts: list[Part] = ["cmp r0, #0", "beq #8", "sub sp, #0x64", ("bl", "panic"), "push {lr}", "pop {pc}"]
+    assert judged({"Reset": parts, "panic": ["udf #0"]})["stack"]["total"] == 100
 
 
 def test_a_stack_that_grows_in_a_loop_is_named(judged: Any) -> None:
@@ -366,6 +428,12 @@ def test_a_call_through_a_register_is_named(judged: Any) -> None:
     # It could call the application, so the trainer cannot be called free of what that has.
     assert kinds(result) == [("FPU instruction", "application")]
     assert len(result["unresolved"]) == 1
+
+
+def test_a_call_forgets_what_registers_held(judged: Any) -> None:
+    parts: list[Part] = [("mov r3", "deep"), ("bl", "leaf"), "blx r3", "bx lr"]
+    (reason,) = judged({"Reset": parts, "deep": LEAF, "leaf": LEAF})["stack"]["unknown"]
+    assert "blx r3" in reason
 
 
 @pytest.mark.parametrize("call", ["blx r3", "bx r3"])
@@ -432,6 +500,10 @@ def test_a_stripped_image_still_tells_its_sizes(tmp_path: Path) -> None:
     assert ".vector_table" in text(refusal.value.result)
 
 
+#: where the section header of .text, the third, holds its size
+TEXT_SIZE_AT = int.from_bytes(image(CLEAN)[32:36], "little") + 2 * 40 + 20
+
+
 def patched(at: int, *values: int) -> bytes:
     data = bytearray(image(CLEAN))
     data[at : at + len(values)] = bytes(values)
@@ -449,6 +521,7 @@ def patched(at: int, *values: int) -> bytes:
         (patched(16, 1, 0), "not linked"),
         (image(CLEAN, architecture=10, profile="A"), "A profile"),
         (patched(32, 0xFF, 0xFF, 0xFF, 0x7F), "cut short"),
+        (patched(TEXT_SIZE_AT, 0xFF, 0xFF, 0xFF, 0x7F), "cut short"),
     ],
 )  # fmt: skip
 def test_bad_files(tmp_path: Path, data: bytes, told: str) -> None:

@@ -299,11 +299,8 @@ class _Walk:
         return [arm.ARM_REG_R0, arm.ARM_REG_R1, arm.ARM_REG_R2, arm.ARM_REG_R3, arm.ARM_REG_R12, arm.ARM_REG_LR]
 
     def _out(self, instruction: Any, target: int | None, depth: int) -> None:
+        """Note a call; the last visit counts, which is the one that knows all paths to it."""
         text = f"{instruction.mnemonic} {instruction.op_str}"
-        known = self.calls.get(instruction.address)
-        if known is not None:
-            target = target if known.target == target else None
-            depth = max(depth, known.depth)
         self.calls[instruction.address] = Call(instruction.address, target, depth, text)
 
     def _effect(
