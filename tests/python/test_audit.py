@@ -129,11 +129,12 @@ def image(
     symbols: bool = True,
     architecture: int = 13,
     profile: str = "M",
-    inlined: tuple[str, int, int] | None = None,
+    inlined: tuple[int, int] = (0, 0),
+    debug: bool = True,
 ) -> bytes:
     """An ELF file: vector table, code, .data and .bss. The first function is the reset handler.
 
-    With `inlined` (function, first byte, last byte), debug information says that these bytes came from the trainer.
+    Debug information says that of the first function the bytes `inlined` (from, to) came from the trainer.
     """
     places: dict[str, int] = {}
     at = CODE
@@ -169,24 +170,20 @@ def image(
         (".bss", 8, allocated | writable, RAM + data, b"", bss, 0, 0),
         (".ARM.attributes", 0x7000_0003, 0, 0, attributes, len(attributes), 0, 0),
     ]
-    if inlined is not None:
-        name, first_byte, last_byte = inlined
-        for debug, contents in zip(
-            (".debug_abbrev", ".debug_info"),
-            dwarf(places[name], sizes[name], places[name] + first_byte, last_byte - first_byte),
-            strict=True,
-        ):
-            sections.insert(5, (debug, 1, 0, 0, contents, len(contents), 0, 0))
+    if debug:
+        names = (".debug_abbrev", ".debug_info")
+        parts = dwarf(places[reset], sizes[reset], places[reset] + inlined[0], inlined[1] - inlined[0])
+        sections += [(name, 1, 0, 0, part, len(part), 0, 0) for name, part in zip(names, parts, strict=True)]
     if symbols:
         sections.append((".symtab", 2, 0, 0, syms, len(syms), len(sections) + 2, 16))
         sections.append((".strtab", 3, 0, 0, strings, len(strings), 0, 0))
-    names = b"\0" + b"".join(section[0].encode() + b"\0" for section in sections) + b".shstrtab\0"
-    sections.append((".shstrtab", 3, 0, 0, names, len(names), 0, 0))
+    titles = b"\0" + b"".join(section[0].encode() + b"\0" for section in sections) + b".shstrtab\0"
+    sections.append((".shstrtab", 3, 0, 0, titles, len(titles), 0, 0))
 
     body, headers = b"", b"\0" * 40
     start = 52 + 32
     for name, kind, flags, address, contents, size, linked, entry in sections:
-        named = names.index(b"\0" + name.encode() + b"\0") + 1
+        named = titles.index(b"\0" + name.encode() + b"\0") + 1
         headers += struct.pack(
             "<10I", named, kind, flags, address, start + len(body), size, linked, 1 if linked else 0, 4, entry
         )
@@ -253,6 +250,13 @@ def test_float_instructions_the_trainer_can_reach(judged: Any) -> None:
     assert kinds(judged(functions)) == [("FPU instruction", "helper")]
 
 
+def test_without_debug_information_the_rules_hold_for_everything(judged: Any) -> None:
+    """What was inlined from the trainer could be anywhere."""
+    result = judged(CLEAN | {"application": FLOAT}, debug=False)
+    assert kinds(result) == [("FPU instruction", "application")]
+    assert "no readable debug information" in text(result)
+
+
 def test_float_instructions_elsewhere_count_for_the_whole_image_alone(judged: Any) -> None:
     functions = CLEAN | {"application": FLOAT}
     assert judged(functions)["findings"] == []
@@ -267,7 +271,7 @@ def test_what_was_inlined_counts_as_the_trainer(judged: Any) -> None:
         "malloc": LEAF,
         "free": LEAF,
     }
-    result = judged(functions, inlined=("Reset", 2, 10))
+    result = judged(functions, inlined=(2, 10))
     assert kinds(result) == [("FPU instruction", "Reset"), ("allocator", "malloc")]
     assert result["findings"][0]["where"].startswith("1, the first at 0x106")
     assert result["trainer"]["parts"] == {"tintin_core::train_step": 8}

@@ -69,8 +69,11 @@ def audit(
     graph = Graph(image, codes)
     trainer = _Trainer(image, codes, graph)
     scope = "image" if whole or not trainer.present else "trainer"
+    # Where the trainer's bounds cannot be shown, the rules hold for everything.
     unresolved = [] if scope == "image" else trainer.unresolved()
-    reached = set(codes) if scope == "image" or unresolved else trainer.reached
+    if unresolved or not image.has_debug:
+        scope = "image"
+    reached = set(codes) if scope == "image" else trainer.reached
     result |= {
         "scope": scope,
         "unresolved": unresolved,
@@ -324,8 +327,7 @@ def text(result: dict[str, Any]) -> str:
     dual = result["instructions"]["dual_multiply"]
     lines.append("dual multiply: " + (", ".join(f"{name} {count}" for name, count in dual.items()) or "none"))
     lines += ["", f"in the whole image: {_linked_text(result)}"]
-    narrow = result["scope"] == "trainer" and not result["unresolved"]
-    scope = "the trainer and all it calls" if narrow else "the whole image"
+    scope = {"image": "the whole image", "trainer": "the trainer and all it calls"}[result["scope"]]
     if result["unresolved"]:
         lines.append(
             f"the trainer reaches calls through registers ({len(result['unresolved'])}, the first in "
@@ -334,7 +336,10 @@ def text(result: dict[str, Any]) -> str:
     if result["trainer"] is None:
         lines.append(f"nothing of {rules.TRAINER} is in this image, so the rules hold for all of it")
     elif not result["debug_information"]:
-        lines.append("no debug information: what was inlined from the trainer into other functions is not seen")
+        lines.append(
+            "no readable debug information: what was inlined from the trainer into other functions is not seen, so the "
+            "rules hold for the whole image"
+        )
     lines.append("")
     for finding in result["findings"]:
         lines.append(f"FOUND {finding['kind']}: {_short(finding['function'], 80)}: {finding['where']}")
