@@ -62,6 +62,7 @@ WORDS = {
     "rsbs r4, r4, #0": [0x4264],
     "add sp, r4": [0x44A5],
     "beq #8": [0xD002],
+    "stm.w sp, {r1, r4, sb}": [0xE88D, 0x0212],
     "tbb [pc, r0]": [0xE8DF, 0xF000],
     "movs r0, r1": [0x0008],
     "bne #0xfffffffe": [0xD1FD],
@@ -222,6 +223,12 @@ def kinds(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [(finding["kind"], finding["function"]) for finding in result["findings"]]
 
 
+def test_assembly_kernels_belong_to_the_trainer(judged: Any) -> None:
+    result = judged({"Reset": [("b.w", "tintin_dot")], "tintin_dot": FLOAT, "tintin": FLOAT})
+    assert kinds(result) == [("FPU instruction", "tintin_dot")]
+    assert result["trainer"]["functions"] == {"tintin_dot": 6}
+
+
 def test_the_instructions_are_what_their_names_say() -> None:
     engine = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
     for name, words in WORDS.items():
@@ -363,6 +370,8 @@ def test_stack_after_a_way_out_in_the_middle(judged: Any) -> None:
           "bx lr"], 16 + 12 + 100),
         # A frame too large for an immediate.
         (["movs r4, #1", "lsls r4, r4, #0xc", "rsbs r4, r4, #0", "add sp, r4", "bx lr"], 4096),
+        # Arguments put on the stack.
+        (["push {lr}", "sub sp, #0x64", "stm.w sp, {r1, r4, sb}", "add sp, #0x64", "pop {pc}"], 4 + 100),
         # The way on is in a table, here of two bytes: what follows runs at the depth of the jump.
         (["push {lr}", "sub sp, #0x64", "tbb [pc, r0]", "movs r0, r1", "push {lr}", "bx lr"], 4 + 100 + 4),
         # So does what nothing known leads to.

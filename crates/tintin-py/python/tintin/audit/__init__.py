@@ -189,7 +189,7 @@ class _Trainer:
         self.image, self.codes, self.graph = image, codes, graph
         self.present = bool(image.trainer)
         self.own = {
-            address for address, code in codes.items() if rules.crate(code.function.name) == rules.TRAINER
+            address for address, code in codes.items() if rules.is_trainer(code.function.name)
         }  # fmt: skip
         # The trainer's calls out of functions it was inlined into.
         called = {
@@ -266,7 +266,7 @@ class _Trainer:
         A constant without a name is the trainer's when one of its own functions holds the address; in a function it was
         inlined into, the compiler mixes the addresses of both.
         """
-        own = {each for each in self.image.constants if rules.crate(each.name) == rules.TRAINER}
+        own = {each for each in self.image.constants if rules.is_trainer(each.name)}
         named: set[Constant] = set()
         begins = {each.address: each for each in self.image.constants}  # a number inside an object is but a number
         for address, code in self.codes.items():

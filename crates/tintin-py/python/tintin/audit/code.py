@@ -326,8 +326,10 @@ class _Walk:
         target = operands[0].reg
         value = self._value(instruction, name, operands, depth, registers)
         if target == sp:
-            if name in ("cmp", "cmn", "tst", "str", "msr"):
-                return depth, registers
+            if name in ("cmp", "cmn", "tst", "teq", "msr", "str", "stm") or (
+                name == "ldm" and not instruction.writeback
+            ):
+                return depth, self._without(instruction, registers)
             if value is not None and not value.stack:
                 return 0, registers  # another stack begins, as in a handler that was entered by an overflow
             if value is None or value.cut:

@@ -310,7 +310,7 @@ def _closed(
 def _trainer(elf: Any, image: Image) -> None:
     """Mark the trainer's halfwords: functions by their names, by debug information what was inlined elsewhere."""
     for function in image.functions:
-        if rules.crate(function.name) == rules.TRAINER:
+        if rules.is_trainer(function.name):
             for at in range(function.address, function.end, 2):
                 image.trainer[at] = function.name
     if not elf.has_dwarf_info():
@@ -340,7 +340,7 @@ def _inlined(dwarf: Any) -> Iterator[tuple[int, int, str]]:
             while offset in links:
                 offset = links[offset]
             name = paths.get(offset, "")
-            if rules.crate(name) == rules.TRAINER:
+            if rules.is_trainer(name):
                 inside = name
             if inside is not None:
                 for start, end in _ranges(die, unit, lists):

@@ -60,6 +60,11 @@ def kind(names: Iterable[str]) -> str | None:
     return None
 
 
+def is_trainer(name: str) -> bool:
+    """Whether the trainer's crate has this function or constant; its assembly kernels are called tintin_ something."""
+    return crate(name) == TRAINER or re.fullmatch(r"tintin_\w+", name) is not None
+
+
 def is_panic(name: str) -> bool:
     """Whether a call of this function is the end of a failed check."""
     return _PANIC.fullmatch(name) is not None
