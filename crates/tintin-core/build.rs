@@ -5,6 +5,7 @@ use std::env;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-check-cfg=cfg(tintin_kernels, values(none(), \"dsp\", \"v7m\", \"v6m\"))");
+    println!("cargo:rustc-check-cfg=cfg(tintin_v8m)");
     if env::var_os("CARGO_FEATURE_PORTABLE").is_some() {
         return;
     }
@@ -18,6 +19,9 @@ fn main() {
         "thumbv8m.main" => "v7m",
         _ => return,
     };
+    if target.starts_with("thumbv8m") {
+        println!("cargo:rustc-cfg=tintin_v8m");
+    }
     println!("cargo:rustc-cfg=tintin_kernels");
     println!("cargo:rustc-cfg=tintin_kernels=\"{kernels}\"");
 }

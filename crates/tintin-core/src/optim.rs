@@ -218,6 +218,7 @@ fn descend(w: &mut [i8], g: &[i32], step: Step) {
             _ if shift == 0 => walk(w, g, draws, |g, _| (g.wrapping_add(half) >> before) * m),
             Rounding::Nearest => walk(w, g, draws, |g, _| nearest((g.wrapping_add(half) >> before) * m, shift)),
             Rounding::Pseudo => walk(w, g, draws, |g, _| pseudo((g.wrapping_add(half) >> before) * m, shift)),
+            Rounding::Stochastic if before == 0 => kernels::descend(w, g, m, shift, draws),
             Rounding::Stochastic => {
                 walk(w, g, draws, |g, u| stochastic((g.wrapping_add(half) >> before) * m, shift, u))
             }

@@ -16,12 +16,12 @@ use crate::shape::Shape;
 
 pub use cast::as_mantissas;
 #[cfg(tintin_kernels)]
-pub use cortex_m::{Outer, axpy, clear, columns, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
+pub use cortex_m::{Outer, axpy, clear, columns, descend, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
 #[cfg(not(any(tintin_kernels, all(feature = "std", target_arch = "x86_64"))))]
 pub use portable::matmul;
 pub use portable::walk;
 #[cfg(not(tintin_kernels))]
-pub use portable::{Outer, axpy, clear, columns, gather, multiply, narrow, peak, pool_2x2, put, seal};
+pub use portable::{Outer, axpy, clear, columns, descend, gather, multiply, narrow, peak, pool_2x2, put, seal};
 pub use taps::Taps;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub use x86_64::matmul;

@@ -158,6 +158,12 @@ pub fn narrow(sums: &[i32], shift: u32, q: &mut [i8]) {
     }
 }
 
+/// w\[i\] = clip(w\[i\] − round(sums\[i\] · m, shift, Stochastic, u_i)), u_i the draws of the row (N4, N19); 1 ≤ shift ≤ 30.
+#[inline(always)]
+pub fn descend(w: &mut [i8], sums: &[i32], m: i32, shift: u32, draws: Draws) {
+    walk(w, sums, draws, |g, u| stochastic(g * m, shift, u));
+}
+
 /// Some of the inputs of an outer product, in the form a machine updates rows of weights with.
 pub struct Outer<'a> {
     /// All inputs.

@@ -22,19 +22,16 @@ impl<'a> Taps<'a> {
         self.len == 0
     }
 
-    /// No room is left: [`clear`](Self::clear) before the next [`push`](Self::push).
-    #[inline(always)]
-    pub fn is_full(&self) -> bool {
-        self.len == self.pairs.len()
-    }
-
-    /// Adds error `d` at place `at`.
+    /// Adds error `d` at place `at`; true when no room is left: [`clear`](Self::clear) before the next one.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // a place in a sample of at most 2^24 values
-    pub fn push(&mut self, at: usize, d: i8) {
-        self.pairs[self.len] = [at as i32, i32::from(d)];
-        self.len += 1;
-        self.last = self.last.max(at);
+    pub fn push(&mut self, at: usize, d: i8) -> bool {
+        if let Some(pair) = self.pairs.get_mut(self.len) {
+            *pair = [at as i32, i32::from(d)];
+            self.len += 1;
+            self.last = self.last.max(at);
+        }
+        self.len == self.pairs.len()
     }
 
     /// acc\[i\] += Σ d · x\[at + i\] over the pairs.

@@ -150,6 +150,72 @@ impl Conv2d {
     }
 }
 
+/// An output place, and where in x its patch starts if all of it lies inside the input.
+#[derive(Clone, Copy)]
+struct Place {
+    i: usize,
+    j: usize,
+    x: usize,
+    whole: bool,
+}
+
+/// Walks the output places four at a time, without multiplying anew for each.
+struct Quads {
+    i: usize,
+    j: usize,
+    /// Left edge of the patch, which wraps to the far right while it lies in the padding; the largest that keeps it inside.
+    left: usize,
+    last: usize,
+    /// Start of the patch in x, wrapping likewise; no kernel row of it leaves the input.
+    x: usize,
+    rows_inside: bool,
+    width: usize,
+    conv: Conv2d,
+    xs: Shape,
+}
+
+impl Quads {
+    #[inline(always)]
+    fn new(conv: &Conv2d, xs: Shape, first: usize, width: usize) -> Self {
+        let last = (xs.w as usize).wrapping_sub(conv.kernel.1 as usize);
+        let mut quads = Self { i: first, j: 0, left: 0, last, x: 0, rows_inside: false, width, conv: *conv, xs };
+        quads.start_row();
+        quads
+    }
+
+    #[inline(always)]
+    fn start_row(&mut self) {
+        let Self { conv, xs, .. } = *self;
+        let top = (self.i * conv.stride.0 as usize).wrapping_sub(conv.padding.0 as usize);
+        self.j = 0;
+        self.left = 0usize.wrapping_sub(conv.padding.1 as usize);
+        self.x = top.wrapping_mul(xs.w as usize).wrapping_add(self.left).wrapping_mul(xs.c as usize);
+        self.rows_inside = conv.kernel.1 as u32 <= xs.w
+            && conv.kernel.0 as u32 <= xs.h
+            && top <= (xs.h as usize).wrapping_sub(conv.kernel.0 as usize);
+    }
+
+    /// The next `n` places, 1 to [`LANES`]; the last one stands for those that are missing.
+    #[inline(always)]
+    fn next(&mut self, n: usize) -> [Place; LANES] {
+        let mut place = Place { i: 0, j: 0, x: 0, whole: false };
+        core::array::from_fn(|lane| {
+            if lane < n {
+                if self.j == self.width {
+                    self.i += 1;
+                    self.start_row();
+                }
+                place = Place { i: self.i, j: self.j, x: self.x, whole: self.rows_inside && self.left <= self.last };
+                let stride = self.conv.stride.1 as usize;
+                self.j += 1;
+                self.left = self.left.wrapping_add(stride);
+                self.x = self.x.wrapping_add(stride * self.xs.c as usize);
+            }
+            place
+        })
+    }
+}
+
 impl Sums for Conv2d {
     #[inline(always)]
     fn forward(&self, call: Forward<'_>) {
@@ -170,17 +236,9 @@ impl Sums for Conv2d {
             if direct.sums(x, call.w, acc) {
                 continue;
             }
-            let (mut i, mut j) = (call.first, 0);
+            let mut quads = Quads::new(self, xs, call.first, w);
             for acc in acc.chunks_mut(LANES * channels) {
-                let mut places = [(i, j); LANES];
-                for at in &mut places[..acc.len() / channels] {
-                    *at = (i, j);
-                    j += 1;
-                    if j == w {
-                        (i, j) = (i + 1, 0);
-                    }
-                }
-                self.gather(xs, x, places, call.workspace);
+                self.gather(xs, x, quads.next(acc.len() / channels), call.workspace);
                 kernels::multiply(call.workspace, call.w, k, acc);
             }
         }
@@ -234,14 +292,13 @@ impl Conv2d {
 
     /// Fills a quad with the patches of four output places, zeros outside the input.
     #[inline(always)]
-    fn gather(&self, xs: Shape, x: &[i8], places: [(usize, usize); LANES], quad: &mut [i32]) {
+    fn gather(&self, xs: Shape, x: &[i8], places: [Place; LANES], quad: &mut [i32]) {
         let k = self.fan_in(xs);
-        let whole = places.map(|(i, j)| self.whole(xs, i, j));
-        if let [Some(a), Some(b), Some(c), Some(d)] = whole {
+        if places.iter().all(|place| place.whole) {
             let (step, run) = (xs.w as usize * xs.c as usize, self.kernel.1 as usize * xs.c as usize);
-            kernels::gather(quad, x, [a, b, c, d], step, run, self.kernel.0 as usize);
+            kernels::gather(quad, x, places.map(|place| place.x), step, run, self.kernel.0 as usize);
         } else {
-            for (lane, (i, j)) in places.into_iter().enumerate() {
+            for (lane, Place { i, j, .. }) in places.into_iter().enumerate() {
                 let Patch { rows, len, x: from, x_step, w: at, w_step } = self.patch(xs, i, j);
                 if rows * len < k {
                     kernels::clear(quad, k, lane);
@@ -271,8 +328,7 @@ impl Conv2d {
             #[inline(always)]
             |i, j, d| {
                 if let Some(place) = self.whole(xs, i, j) {
-                    taps.push(place, d);
-                    if taps.is_full() {
+                    if taps.push(place, d) {
                         add(&mut taps, acc);
                     }
                 } else {

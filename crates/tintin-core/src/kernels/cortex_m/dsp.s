@@ -13,28 +13,34 @@
 tintin_multiply:
     push {r4-r11, lr}
     ldr r4, [sp, #36]
-    sub sp, #20
-    lsr r5, r4, #2
+    sub sp, #24
+    lsrs r5, r4, #2             @ groups of four values
+    adr r7, 2f                  @ two groups a turn: where the first turn starts
+    beq 7f
+    tst r5, #1
+    beq 8f
+    adr r7, 3f
+    b 8f
+7:  adr r7, 4f
+8:  orr r7, #1                  @ Thumb
+    add r5, #1
+    lsr r5, r5, #1
+    strd r0, r5, [sp]           @ quad, turns
     and r4, r4, #3
-    strd r0, r5, [sp]           @ quad, groups of four values
-    strd r4, r3, [sp, #8]       @ values left over, rows left
     lsl r3, r3, #2
-    str r3, [sp, #16]           @ from patch to patch in acc
+    strd r7, r3, [sp, #8]       @ start, from patch to patch in acc
+    add r3, r2
+    strd r3, r4, [sp, #16]      @ end of the first patch in acc, values left over
     mov lr, r2
-1:  ldrd r0, r2, [sp]
-    ldr r7, [sp, #16]
+1:  ldrd r12, r7, [sp, #8]
     ldr r3, [lr]
     ldr r4, [lr, r7]
     add r8, lr, r7, lsl #1
     ldr r5, [r8]
     ldr r6, [r8, r7]
-    lsrs r2, r2, #1             @ two groups a turn; carry: an odd one
-    add r8, r2, #1
-    it cs
-    movcs r2, r8
-    bcs 3f
-    cmp r2, #0
-    beq 4f
+    ldrd r0, r2, [sp]
+    bx r12
+    .balign 4
     .macro tintin_group
     ldr r12, [r1], #4
     ldm r0!, {r7-r10}
@@ -51,47 +57,44 @@ tintin_multiply:
     smlad r6, r10, r12, r6
     .endm
 2:  tintin_group
+    .balign 4
 3:  tintin_group
     subs r2, #1
     bne 2b
-4:  ldr r2, [sp, #8]
+    .balign 4
+4:  ldrd r11, r2, [sp, #16]
     cbz r2, 6f
     ldm r0!, {r7-r10}
-    ldrb r11, [r1], #1
-    sxtb r11, r11
-    uxth r11, r11               @ what fills up the patch is unknown: times 0
-    cmp r2, #2
-    bls 5f
-    ldrsb r12, [r1, #1]
-    pkhbt r11, r11, r12, lsl #16
-5:  smlad r3, r7, r11, r3
-    smlad r4, r8, r11, r4
-    smlad r5, r9, r11, r5
-    smlad r6, r10, r11, r6
-    cmp r2, #1
-    beq 6f
-    ldm r0, {r7-r10}
     ldrsb r12, [r1], #1
-    uxth r12, r12
-    smlad r3, r7, r12, r3
-    smlad r4, r8, r12, r4
-    smlad r5, r9, r12, r5
-    smlad r6, r10, r12, r6
-    cmp r2, #3
-    it eq
-    addeq r1, #1
-6:  ldr r7, [sp, #16]
-    ldr r9, [sp, #12]
-    str r3, [lr]
-    str r4, [lr, r7]
+    smlabb r3, r7, r12, r3      @ the low halves alone: what fills up the patch is unknown
+    smlabb r4, r8, r12, r4
+    smlabb r5, r9, r12, r5
+    smlabb r6, r10, r12, r6
+    subs r2, #1
+    beq 6f
+    subs r2, #1
+    beq 5f
+    ldrsb r12, [r1, #1]
+    smlatb r3, r7, r12, r3
+    smlatb r4, r8, r12, r4
+    smlatb r5, r9, r12, r5
+    smlatb r6, r10, r12, r6
+5:  ldm r0, {r7-r10}
+    ldrsb r12, [r1], #1
+    add r1, r2
+    smlabb r3, r7, r12, r3
+    smlabb r4, r8, r12, r4
+    smlabb r5, r9, r12, r5
+    smlabb r6, r10, r12, r6
+6:  ldr r7, [sp, #12]
     add r8, lr, r7, lsl #1
+    str r4, [lr, r7]
+    str r3, [lr], #4
     str r5, [r8]
     str r6, [r8, r7]
-    add lr, #4
-    subs r9, #1
-    str r9, [sp, #12]
+    cmp lr, r11
     bne 1b
-    add sp, #20
+    add sp, #24
     pop {r4-r11, pc}
     .size tintin_multiply, . - tintin_multiply
 
@@ -283,14 +286,20 @@ tintin_axpy:
     ldm r2, {r4-r7}
     tintin_four r4, r5, r6, r7
     stm r2!, {r4-r7}
-4:  ands r3, #3
+4:  tst r3, #2
+    beq 5f
+    ldrsb r12, [r1], #1
+    ldrsb lr, [r1], #1
+    ldrd r4, r5, [r2]
+    smlabb r4, r12, r0, r4
+    smlabb r5, lr, r0, r5
+    strd r4, r5, [r2], #8
+5:  tst r3, #1
     beq 6f
-5:  ldrsb r12, [r1], #1
+    ldrsb r12, [r1], #1
     ldr r4, [r2]
-    mla r4, r0, r12, r4
-    str r4, [r2], #4
-    subs r3, #1
-    bne 5b
+    smlabb r4, r12, r0, r4
+    str r4, [r2]
 6:  pop {r2}
     ldr r4, [sp, #44]
     subs r4, #1
@@ -421,36 +430,34 @@ tintin_peak:
     pop {r4-r7, pc}
     .size tintin_peak, . - tintin_peak
 
-@ The non-zero inputs of a row. r0 quadruples (a, c, x, place), an even number, r1 end of them, r2 w, r3 c, [sp] draw, shift.
+@ The non-zero inputs of a row. r0 entries (a, c, 0, x, place), an even number, r1 end of them, r2 w, r3 c << (32 - shift), [sp] draw.
+@ The step is the upper word of x c 2^(32 - shift) + the draw of the place.
     .section .text.tintin_outer,"ax",%progbits
     .globl tintin_outer
     .type tintin_outer,%function
     .thumb_func
 tintin_outer:
-    push {r4-r10, lr}
-    ldrd r4, r5, [sp, #32]
-    rsb r6, r5, #32
+    push {r4-r8, lr}
+    ldr r12, [sp, #24]
     .macro tintin_input
-    ldm r0!, {r7-r10}
-    mla r7, r7, r4, r8          @ the draw of the place
-    lsr r7, r6
-    mla r7, r9, r3, r7
-    asrs r7, r5
-    beq 2f
-    ldrsb r8, [r2, r10]
-    sub r8, r7
-    ssat r8, #8, r8
-    cmn r8, #128
+    ldm r0!, {r4-r8}
+    mla r4, r4, r12, r5
+    smlal r4, r6, r7, r3
+    cbz r6, 2f
+    ldrsb r5, [r2, r8]
+    sub r5, r6
+    ssat r5, #8, r5
+    cmn r5, #128
     it eq
-    addeq r8, #1
-    strb r8, [r2, r10]
+    addeq r5, #1
+    strb r5, [r2, r8]
 2:
     .endm
 1:  tintin_input
     tintin_input
     cmp r0, r1
     bne 1b
-    pop {r4-r10, pc}
+    pop {r4-r8, pc}
     .size tintin_outer, . - tintin_outer
 
 @ Sums to bytes. r0 sums, r1 bytes, r2 how many, r3 shift.
@@ -496,4 +503,33 @@ tintin_narrow:
     bne 3b
 4:  pop {r4-r10, pc}
     .size tintin_narrow, . - tintin_narrow
+
+@ A row of weights by its gradient. r0 w, r1 sums, r2 m, r3 weights, [sp] draw, multiplier, increment, shift.
+    .section .text.tintin_descend,"ax",%progbits
+    .globl tintin_descend
+    .type tintin_descend,%function
+    .thumb_func
+tintin_descend:
+    push {r4-r9, lr}
+    ldrd r4, r5, [sp, #28]
+    ldrd r6, r7, [sp, #36]
+    rsb r8, r7, #32
+1:  ldr r9, [r1], #4
+    mla r4, r4, r5, r6
+    lsr r12, r4, r8
+    mla r12, r9, r2, r12
+    asrs r12, r7
+    beq 2f
+    ldrsb r9, [r0]
+    sub r9, r12
+    ssat r9, #8, r9
+    cmn r9, #128
+    it eq
+    addeq r9, #1
+    strb r9, [r0]
+2:  add r0, #1
+    subs r3, #1
+    bne 1b
+    pop {r4-r9, pc}
+    .size tintin_descend, . - tintin_descend
     .text

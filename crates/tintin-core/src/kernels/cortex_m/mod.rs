@@ -5,7 +5,10 @@ use super::{BLOCK, LANES, portable};
 use crate::rng::Draws;
 use crate::shape::Shape;
 
-#[cfg(tintin_kernels = "dsp")]
+// the assembler is not told the core that the compiler is told
+#[cfg(all(tintin_kernels = "dsp", tintin_v8m))]
+core::arch::global_asm!(".cpu cortex-m33", include_str!("dsp.s"), options(raw));
+#[cfg(all(tintin_kernels = "dsp", not(tintin_v8m)))]
 core::arch::global_asm!(include_str!("dsp.s"), options(raw));
 #[cfg(tintin_kernels = "v7m")]
 core::arch::global_asm!(include_str!("v7m.s"), options(raw));
@@ -27,7 +30,17 @@ unsafe extern "C" {
     );
     fn tintin_peak(sums: *const i32, n: usize) -> u32;
     fn tintin_narrow(sums: *const i32, q: *mut i8, n: usize, shift: u32);
-    fn tintin_outer(list: *const [i32; 4], end: *const [i32; 4], w: *mut i8, c: i32, draw: u32, shift: u32);
+    fn tintin_outer(list: *const Entry, end: *const Entry, w: *mut i8, c: i32, draw: u32, shift: u32);
+    fn tintin_descend(
+        w: *mut i8,
+        sums: *const i32,
+        m: i32,
+        n: usize,
+        draw: u32,
+        multiplier: u32,
+        increment: u32,
+        shift: u32,
+    );
     fn tintin_columns(taps: *const [i32; 2], end: *const [i32; 2], x: *const i8, acc: *mut i32, len: usize);
 }
 
@@ -79,9 +92,25 @@ pub fn narrow(sums: &[i32], shift: u32, q: &mut [i8]) {
     }
 }
 
+/// See [`portable::descend`].
+pub fn descend(w: &mut [i8], sums: &[i32], m: i32, shift: u32, draws: Draws) {
+    let n = w.len().min(sums.len());
+    if n > 0 {
+        let (draw, multiplier, increment) = draws.walk();
+        // SAFETY: both have that many values.
+        unsafe { tintin_descend(w.as_mut_ptr(), sums.as_ptr(), m, n, draw, multiplier, increment, shift) };
+    }
+}
+
+/// A non-zero input of an outer product: a and c of its draw, itself, its place; with DSP a 0 that becomes the step.
+#[cfg(tintin_kernels = "dsp")]
+type Entry = [i32; 5];
+#[cfg(not(tintin_kernels = "dsp"))]
+type Entry = [i32; 4];
+
 /// See [`portable::Outer`]. Holds the non-zero inputs alone: with each what makes the row's key its draw, which is a·key + c.
 pub struct Outer<'a> {
-    list: &'a [[i32; 4]],
+    list: &'a [Entry],
     /// All inputs.
     pub x: &'a [i8],
     /// First input of the part.
@@ -107,11 +136,16 @@ impl<'a> Outer<'a> {
                 end = i;
                 break;
             }
-            list[n] = [a.cast_signed(), c.cast_signed(), i32::from(x), i as i32];
+            let (a, c, x, i) = (a.cast_signed(), c.cast_signed(), i32::from(x), i as i32);
+            #[cfg(tintin_kernels = "dsp")]
+            let entry = [a, c, 0, x, i];
+            #[cfg(not(tintin_kernels = "dsp"))]
+            let entry = [a, c, x, i];
+            list[n] = entry;
             n += 1;
         }
         if n % 2 == 1 {
-            list[n] = [0; 4];
+            list[n] = Entry::default();
             n += 1;
         }
         Self { list: &list[..n], x, from, end }
@@ -120,6 +154,16 @@ impl<'a> Outer<'a> {
     /// See [`portable::Outer::descend`].
     pub fn descend(&self, w: &mut [i8], c: i32, shift: u32, draws: Draws) {
         assert!(w.len() >= self.end);
+        #[cfg(tintin_kernels = "dsp")]
+        let c = {
+            // the product is formed in the upper word, if c · 2^(32 − shift) fits one
+            if c.unsigned_abs() >> (shift - 1) != 0 {
+                let (w, x) = (&mut w[self.from..self.end], &self.x[self.from..self.end]);
+                portable::Outer { x, from: 0, end: x.len() }.descend(w, c, shift, draws.skip(self.from));
+                return;
+            }
+            c << (32 - shift)
+        };
         let ends = self.list.as_ptr_range();
         if !self.list.is_empty() {
             // SAFETY: an even number of quadruples; their places lie below the end of the part, with which w has been compared.

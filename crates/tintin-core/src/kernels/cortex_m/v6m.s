@@ -476,4 +476,51 @@ tintin_narrow:
 4:  movs r7, r6
     b 2b
     .size tintin_narrow, . - tintin_narrow
+
+@ A row of weights by its gradient. r0 w, r1 sums, r2 m, r3 weights, [sp] draw, multiplier, increment, shift.
+    .section .text.tintin_descend,"ax",%progbits
+    .globl tintin_descend
+    .type tintin_descend,%function
+    .thumb_func
+tintin_descend:
+    tintin_enter
+    ldr r4, [sp, #36]           @ draw
+    ldr r5, [sp, #40]           @ multiplier
+    ldr r6, [sp, #44]
+    mov r8, r6                  @ increment
+    ldr r6, [sp, #48]
+    mov r9, r6                  @ shift
+    movs r7, #32
+    subs r7, r7, r6
+    mov r10, r7
+    add r3, r0
+    mov r11, r3                 @ end of the weights
+1:  ldmia r1!, {r6}
+    muls r4, r5, r4
+    add r4, r8
+    muls r6, r2, r6
+    movs r7, r4
+    mov r3, r10
+    lsrs r7, r3
+    adds r6, r6, r7
+    mov r3, r9
+    asrs r6, r3
+    beq 2f
+    movs r7, #0
+    ldrsb r7, [r0, r7]
+    subs r7, r7, r6
+    movs r6, #127
+    cmp r7, r6
+    bgt 3f
+    rsbs r6, r6, #0
+    cmp r7, r6
+    blt 3f
+    strb r7, [r0]
+2:  adds r0, #1
+    cmp r0, r11
+    bne 1b
+    tintin_leave
+3:  strb r6, [r0]
+    b 2b
+    .size tintin_descend, . - tintin_descend
     .text

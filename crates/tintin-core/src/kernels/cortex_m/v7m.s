@@ -397,4 +397,33 @@ tintin_narrow:
     bne 3b
 4:  pop {r4-r8, pc}
     .size tintin_narrow, . - tintin_narrow
+
+@ A row of weights by its gradient. r0 w, r1 sums, r2 m, r3 weights, [sp] draw, multiplier, increment, shift.
+    .section .text.tintin_descend,"ax",%progbits
+    .globl tintin_descend
+    .type tintin_descend,%function
+    .thumb_func
+tintin_descend:
+    push {r4-r9, lr}
+    ldrd r4, r5, [sp, #28]
+    ldrd r6, r7, [sp, #36]
+    rsb r8, r7, #32
+1:  ldr r9, [r1], #4
+    mla r4, r4, r5, r6
+    lsr r12, r4, r8
+    mla r12, r9, r2, r12
+    asrs r12, r7
+    beq 2f
+    ldrsb r9, [r0]
+    sub r9, r12
+    ssat r9, #8, r9
+    cmn r9, #128
+    it eq
+    addeq r9, #1
+    strb r9, [r0]
+2:  add r0, #1
+    subs r3, #1
+    bne 1b
+    pop {r4-r9, pc}
+    .size tintin_descend, . - tintin_descend
     .text
