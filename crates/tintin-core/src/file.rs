@@ -15,6 +15,8 @@ use crate::{FORMAT, NUMERICS};
 const MAGIC: [u8; 8] = [0x89, b'T', b'I', b'N', 0x0D, 0x0A, 0x1A, 0x0A];
 /// Bytes before the layer records.
 pub const HEAD: usize = 64;
+/// Bytes of a packed recipe, which are the last of the head.
+pub const RECIPE: usize = 24;
 const CRC: usize = 4;
 
 /// CRC-32 (ISO-HDLC: polynomial 0xEDB88320 reflected, start and final xor all ones).
@@ -131,8 +133,8 @@ impl Header {
             return Err(FileError::Value("input shape"));
         }
         let recipe = match u16_at(bytes, 18) {
-            0 if all_zero(bytes, 40, HEAD) => None,
-            1 => match recipe(bytes) {
+            0 if all_zero(bytes, HEAD - RECIPE, HEAD) => None,
+            1 => match unpack_recipe(bytes.split_at(HEAD - RECIPE).1) {
                 Some(recipe) => Some(recipe),
                 None => return Err(FileError::Value("recipe")),
             },
@@ -186,22 +188,23 @@ const fn all_zero(bytes: &[u8], mut at: usize, end: usize) -> bool {
     at == end
 }
 
-const fn recipe(bytes: &[u8]) -> Option<Recipe> {
-    if !all_zero(bytes, 46, 48) {
+/// The recipe in the first [`RECIPE`] bytes, laid out as in a file; `None` for too few of them or a value out of range.
+pub const fn unpack_recipe(bytes: &[u8]) -> Option<Recipe> {
+    if bytes.len() < RECIPE || !all_zero(bytes, 6, 8) {
         return None;
     }
-    let rule = match bytes[40] {
-        0 if bytes[41] <= 6 => Rule::TinTin { margin: bytes[41] },
-        1 if bytes[41] == 0 => Rule::Niti,
+    let rule = match bytes[0] {
+        0 if bytes[1] <= 6 => Rule::TinTin { margin: bytes[1] },
+        1 if bytes[1] == 0 => Rule::Niti,
         _ => return None,
     };
-    let rounding = match bytes[42] {
+    let rounding = match bytes[2] {
         0 => Rounding::Nearest,
         1 => Rounding::Pseudo,
         2 => Rounding::Stochastic,
         _ => return None,
     };
-    let loss = match bytes[43] {
+    let loss = match bytes[3] {
         0 => Loss::CrossEntropy,
         1 => Loss::NitiCrossEntropy,
         2 => Loss::SquaredError,
@@ -209,15 +212,16 @@ const fn recipe(bytes: &[u8]) -> Option<Recipe> {
     };
     let (mut milestones, mut i) = ([0; MILESTONES], 0);
     while i < MILESTONES {
-        milestones[i] = u32_at(bytes, 48 + 4 * i);
+        milestones[i] = u32_at(bytes, 8 + 4 * i);
         i += 1;
     }
-    let (start, change) = (bytes[44].cast_signed(), bytes[45].cast_signed());
+    let (start, change) = (bytes[4].cast_signed(), bytes[5].cast_signed());
     Some(Recipe { rule, rounding, loss, schedule: Schedule { start, change, milestones } })
 }
 
-fn pack_recipe(recipe: &Recipe) -> [u8; 24] {
-    let mut b = [0; 24];
+/// A recipe as it stands in a file.
+pub fn pack_recipe(recipe: &Recipe) -> [u8; RECIPE] {
+    let mut b = [0; RECIPE];
     (b[0], b[1]) = match recipe.rule {
         Rule::TinTin { margin } => (0, margin),
         Rule::Niti => (1, 0),
@@ -348,7 +352,7 @@ impl Contents<'_> {
             out.copy_from_slice(&v.to_le_bytes());
         }
         if let Some(recipe) = &self.recipe {
-            out[40..HEAD].copy_from_slice(&pack_recipe(recipe));
+            out[HEAD - RECIPE..HEAD].copy_from_slice(&pack_recipe(recipe));
         }
         let mut at = HEAD;
         for layer in self.layers {
@@ -384,5 +388,24 @@ mod tests {
     #[test]
     fn crc_of_the_standard_check_text() {
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+    #[test]
+    fn recipes_are_unpacked_as_packed_and_nothing_else_is() {
+        for base in [Recipe::tintin(3), Recipe::niti(-5)] {
+            for rounding in [Rounding::Nearest, Rounding::Pseudo, Rounding::Stochastic] {
+                for loss in [Loss::CrossEntropy, Loss::NitiCrossEntropy, Loss::SquaredError] {
+                    let schedule = Schedule { start: -7, change: 2, milestones: [0, 1, 1 << 31, u32::MAX] };
+                    let recipe = Recipe { rounding, loss, schedule, ..base };
+                    let packed = pack_recipe(&recipe);
+                    assert_eq!(unpack_recipe(&packed), Some(recipe));
+                    assert_eq!(unpack_recipe(&packed[..RECIPE - 1]), None);
+                    for at in [0, 1, 2, 3, 6, 7] {
+                        let mut bad = packed;
+                        bad[at] = 7;
+                        assert_eq!(unpack_recipe(&bad), None, "byte {at}");
+                    }
+                }
+            }
+        }
     }
 }
