@@ -5,6 +5,7 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-changed=memory");
+    println!("cargo:rustc-env=TINTIN_TARGET={}", env::var("TARGET").unwrap()); // what the runner says of itself
     if env::var("CARGO_CFG_TARGET_OS").unwrap() != "none" {
         return;
     }

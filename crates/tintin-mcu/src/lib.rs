@@ -1,7 +1,8 @@
 //! Tintin on Arm Cortex-M microcontrollers.
 //!
 //! For now: the core, and LeNet-5 as a static model with its training step, compiled for these targets without the standard
-//! library; and [`parity`], which runs on emulated cores what the host runs too. Boards and their firmware are to come.
+//! library; [`parity`], which runs on emulated cores what the host runs too; and [`runner`], which trains any model it is
+//! sent. Boards and their firmware are to come.
 #![no_std]
 
 pub use tintin_core;
@@ -10,6 +11,11 @@ pub use tintin_core;
 #[path = "../../tintin-core/tests/lenet5/bare.rs"]
 pub mod lenet5;
 pub mod parity;
+pub mod protocol;
+pub mod resident;
+pub mod runner;
+#[cfg(target_os = "none")]
+pub mod semihosting;
 
 use lenet5::net;
 use tintin_core::loss::{Score, Target};
