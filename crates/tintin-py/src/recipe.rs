@@ -1,6 +1,8 @@
 //! What decides how a net learns, as a Python value.
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use tintin_core::file::pack_recipe;
 use tintin_core::loss::Loss;
 use tintin_core::optim::{self, MILESTONES, Rule, Schedule};
 use tintin_core::rescale::Rounding;
@@ -99,6 +101,11 @@ impl Recipe {
     #[getter]
     fn loss(&self) -> &'static str {
         name(&LOSSES, &self.0.loss)
+    }
+
+    /// The recipe as it stands in a .tin file and in a runner's frames: 24 bytes.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &pack_recipe(&self.0))
     }
 
     /// Learning shift (TinTin) or mu (NITI) in force at a step.
