@@ -2,6 +2,7 @@
 # make test    every check there is                       (does all its own set-up)
 # make setup   only the set-up: .venv, Rust, the wheel, the checkers
 # make bench   the accuracy rows of docs/results.md; takes hours (benchmarks/README.md tells what else there is)
+# make firmware   images for `tintin verify` into target/firmware, and into the wheel that is built next
 # make bench-device   cost of a training step on emulated Cortex-M cores beside float32 in C; minutes, wants QEMU
 # make clean   remove everything that was built
 #
@@ -20,7 +21,7 @@ BENCH := $(filter-out benchmarks/float32% benchmarks/epoch_time.py,$(wildcard be
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup wheel checkers demo test bench bench-device clean
+.PHONY: help setup wheel checkers demo test bench bench-device firmware clean
 .DELETE_ON_ERROR:
 
 help:
@@ -44,8 +45,11 @@ bench: wheel
 bench-device:
 	@scripts/bench-device.sh
 
+firmware:
+	@scripts/firmware.sh
+
 clean:
-	rm -rf target .venv tintin-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf target crates/tintin-py/python/tintin/device/images .venv tintin-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find crates tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(STAMPS)/python: requirements.txt scripts/setup.sh
