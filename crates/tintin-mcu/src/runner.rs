@@ -201,9 +201,11 @@ impl<L: Read + Write> Call<'_, '_, L> {
         let values = recipe.loss == Loss::SquaredError;
         let target = match kind {
             0 if !values => {
-                let given = fields.bytes(2 * samples).ok_or(BODY)?;
+                if fields.0.len() != 2 * samples {
+                    return Err(BODY);
+                }
                 let labels = &mut labels[..samples];
-                for (label, bytes) in labels.iter_mut().zip(given.chunks_exact(2)) {
+                for (label, bytes) in labels.iter_mut().zip(fields.0.chunks_exact(2)) {
                     *label = u16::from_le_bytes([bytes[0], bytes[1]]);
                 }
                 if labels.iter().any(|label| usize::from(*label) >= net.output_len()) {
@@ -213,12 +215,14 @@ impl<L: Read + Write> Call<'_, '_, L> {
             }
             1 if values => {
                 let exponent = fields.i16().ok_or(BODY)?;
+                if fields.0.len() != samples * net.output_len() {
+                    return Err(BODY);
+                }
                 check_exponent(exponent)?;
-                Target::Values(mantissas(fields.bytes(samples * net.output_len()).ok_or(BODY)?)?, exponent)
+                Target::Values(mantissas(fields.0)?, exponent)
             }
             _ => return Err(Failure::Value("targets must be labels (0), or values (1) for the squared error")),
         };
-        nothing(fields.0).map_err(|_| BODY)?;
         let score = net.train_step(x, exponent, target, &recipe);
         Ok(say(
             self.link,
