@@ -1,7 +1,8 @@
-"""The `tintin` command: train, eval, report, demo, audit, doctor.
+"""The `tintin` command: train, eval, report, demo, audit, verify, doctor.
 
 With `--json`, stdout carries exactly one JSON object and everything else goes to stderr. Exit codes: 0 done,
-1 a check found something (audit), 2 a mistake in the command or its input (one line on stderr), 130 interrupted.
+1 a check found something (audit, verify), 2 a mistake in the command or its input (one line on stderr), 3 emulator or
+firmware missing (the line tells what to run), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tintin: {message}", file=sys.stderr)
         if arguments.json:
             print(json.dumps({"error": message}), file=out)
-        return 2
+        return int(getattr(error, "exit_code", 2))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,6 +113,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     audit.add_argument("--firmware", metavar="NAME", help="name of the image in the budget (default: the file's)")
 
+    verify = command(
+        "verify", _verify,
+        "Train a net here and on emulated microcontrollers, and compare digest and loss after every step. "
+        "Needs qemu-system-arm. Exit code 0: equal, 1: they differ, 3: emulator or firmware is missing.",
+    )  # fmt: skip
+    verify.add_argument(
+        "model", type=Path, nargs="?", metavar="MODEL.tin",
+        help="goes on as it was trained last (default: a new LeNet-5 for mnist, or a small net for digits)",
+    )  # fmt: skip
+    verify.add_argument("--core", default="all", help="m0, m3, m4, m7, m33 or all (default: %(default)s)")
+    verify.add_argument("--steps", type=_positive, default=100, help="default: %(default)s")
+    verify.add_argument("--batch-size", type=_positive, default=1, help="default: %(default)s")
+    verify.add_argument(
+        "--data", help="mnist, fashion_mnist or digits (default: mnist or digits, where at hand and fit, else noise)"
+    )
+    verify.add_argument("--seed", type=_seed, default=0, help="of a new net and of noise (default: %(default)s)")
+    verify.add_argument(
+        "--portable", action="store_true", help="firmware without the DSP instructions of m4, m7 and m33"
+    )
+
     command("doctor", _doctor, "Tell versions, optional packages, data sets and tools, found or missing.")
     return parser
 
@@ -124,6 +145,12 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return value
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^32 - 1, got {text!r}")
+    return int(text)
 
 
 def _fraction(text: str) -> float:
@@ -222,6 +249,70 @@ def _audit(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         raise
     arguments.exit_code = 1 if result["findings"] else 0
     return result, audit.text(result)
+
+
+def _verify(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    import tintin
+
+    from . import device
+
+    names = _cores(arguments.core, arguments.portable)
+    net = device.default(arguments.seed) if arguments.model is None else tintin.load(arguments.model)
+    recipe = device.recipe_of(net, arguments.batch_size)
+    emulators = [(name, device.Emulator(name, arguments.portable)) for name in names]  # all, before any trains
+    given = device.choose_samples(net, recipe.loss, arguments.data, arguments.seed)
+    steps, batch = arguments.steps, arguments.batch_size
+    about = f"{arguments.model or 'a new net'}, rule {recipe.rule}, {recipe.rounding} rounding, {recipe.loss}"
+    print(f"{about}; {given.source}, batch {batch}", file=sys.stderr)
+    cores = []
+    for name, emulator in emulators:
+        with emulator as runner:
+            try:
+                outcome = device.compare(runner, net, given, recipe, steps, batch)
+            except device.DoesNotFit as error:
+                print(error.table, file=sys.stderr)
+                raise
+        cores.append(_core(name, emulator, outcome))
+        if not arguments.json:
+            print(_core_line(cores[-1]), flush=True)
+    equal = all(core["equal"] for core in cores)
+    arguments.exit_code = 0 if equal else 1
+    result = {
+        "model": None if arguments.model is None else str(arguments.model), "samples": given.source, "steps": steps,
+        "batch_size": batch, "seed": arguments.seed, "rule": recipe.rule, "rounding": recipe.rounding,
+        "loss": recipe.loss, "numerics": tintin.NUMERICS, "equal": equal, "cores": cores,
+    }  # fmt: skip
+    return result, ""
+
+
+def _cores(name: str, portable: bool) -> list[str]:
+    """The cores that --core and --portable name."""
+    from . import device
+
+    if name == "all":
+        return [core for core, about in device.CORES.items() if about.dsp or not portable]
+    device.core(name)
+    return [name]
+
+
+def _core(name: str, emulator: Any, outcome: Any) -> dict[str, Any]:
+    """What comparing with one core came to, as plain values."""
+    core, difference = emulator.core, outcome.difference
+    return {
+        "core": name, "name": core.name, "machine": core.machine, "note": core.note, "target": outcome.hello.target,
+        "kernels": outcome.hello.kernels, "firmware": str(emulator.image), "equal": outcome.equal,
+        "steps": outcome.steps, "digest": f"{outcome.digest:#018x}",
+        "difference": None if difference is None else {
+            "step": difference.step, "tensors": difference.tensors, "text": str(difference),
+        },
+    }  # fmt: skip
+
+
+def _core_line(core: dict[str, Any]) -> str:
+    about = f"{core['name']}, {core['kernels']} kernels" + (f"; {core['note']}" if core["note"] else "")
+    if core["equal"]:
+        return f"{core['core']}: {core['steps']} steps, equal, digest {core['digest']} ({about})"
+    return f"{core['core']}: DIFFERS after {core['steps']} equal steps at {core['difference']['text']} ({about})"
 
 
 def _doctor(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:

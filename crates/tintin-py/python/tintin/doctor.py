@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _extras, datasets
+from .device import emulator
 
 #: command -> what it is for
 TOOLS = {
@@ -20,7 +21,9 @@ TOOLS = {
     "qemu-system-arm": "running firmware without a board",
     "probe-rs": "running firmware on a board",
 }
-TARGETS = ("thumbv6m-none-eabi", "thumbv7m-none-eabi", "thumbv7em-none-eabihf")
+#: what brings a missing one
+INSTALL = {"qemu-system-arm": "; Debian, Ubuntu: apt-get install qemu-system-arm"}
+TARGETS = ("thumbv6m-none-eabi", "thumbv7m-none-eabi", "thumbv7em-none-eabihf", "thumbv8m.main-none-eabihf")
 
 
 def facts() -> dict[str, Any]:
@@ -43,6 +46,8 @@ def facts() -> dict[str, Any]:
         "datasets": {name: _place(name) for name in datasets.names()},
         "tools": {tool: _tool(tool) for tool in TOOLS},
         "rust_targets": {target: _has_target(target) for target in TARGETS},
+        "debian_rust": _debian_rust(),
+        "firmware": {name: _image(target, portable) for name, target, portable in _images()},
     }
 
 
@@ -67,14 +72,30 @@ def text(found: dict[str, Any]) -> str:
         lines.append(_row(name, place or absent))
     lines += ["", "tools for firmware (not needed for training in Python)"]
     for tool, version in found["tools"].items():
-        lines.append(_row(tool, version or f"missing: {TOOLS[tool]}"))
+        lines.append(_row(tool, version or f"missing: {TOOLS[tool]}{INSTALL.get(tool, '')}"))
+    debian = found["debian_rust"]
     for target, there in found["rust_targets"].items():
-        lines.append(_row(target, "installed" if there else "missing in this Rust toolchain"))
+        absent = "built from source by Debian's Rust" if debian else f"missing: rustup target add {target}"
+        lines.append(_row(target, "installed" if there else absent))
+    lines.append(
+        _row("Debian's Rust", debian or "not there; needed only where there is no rustup: scripts/setup-arm.sh")
+    )
+    lines += ["", "firmware for emulated cores (tintin verify)"]
+    for name, image in found["firmware"].items():
+        lines.append(_row(name, _firmware(image)))
     return "\n".join(lines)
 
 
+def _firmware(image: dict[str, Any] | None) -> str:
+    if image is None:
+        return "missing: run `make firmware` in a checkout of tintin"
+    if not image["usable"]:
+        return f"numerics {image['numerics']}, not usable here: run `make firmware` anew ({image['path']})"
+    return f"numerics {image['numerics']} ({image['path']})"
+
+
 def _row(name: str, value: Any) -> str:
-    return f"  {name:<22}{value}"
+    return f"  {name:<27}{value}"
 
 
 def _version(package: str) -> str | None:
@@ -99,6 +120,37 @@ def _place(name: str) -> str | None:
     if found is None:
         return None
     return str(found[0].parent) if found else "inside scikit-learn"
+
+
+def _images() -> list[tuple[str, str, bool]]:
+    """Every image of the runner: a name for it, its target, and whether it does without DSP instructions."""
+    cores: dict[tuple[str, bool], list[str]] = {}
+    for name, core in emulator.CORES.items():
+        for portable in (False, True)[: 1 + core.dsp]:
+            cores.setdefault((core.target, portable), []).append(name)
+    return [
+        (f"{', '.join(names)}{' without DSP' if portable else ''}", target, portable)
+        for (target, portable), names in cores.items()
+    ]
+
+
+def _image(target: str, portable: bool) -> dict[str, Any] | None:
+    path = emulator.find_image(target, portable)
+    if path is None:
+        return None
+    versions = emulator.image_versions(path)
+    try:
+        usable = emulator.image(target, portable) == path
+    except emulator.NotInstalled:
+        usable = False
+    return {"path": str(path), "numerics": versions[0] if versions else None, "usable": usable}
+
+
+def _debian_rust() -> str | None:
+    """Version of Debian's compiler, if its library source and linker for bare metal are there too."""
+    version, sysroot = _run("/usr/bin/rustc", "--version"), _run("/usr/bin/rustc", "--print", "sysroot")
+    source = Path(sysroot or "/nonexistent") / "lib/rustlib/src/rust/library/core/Cargo.toml"
+    return version if version and source.is_file() and shutil.which("ld.lld") else None
 
 
 def _run(*command: str) -> str | None:

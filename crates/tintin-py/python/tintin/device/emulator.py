@@ -88,10 +88,10 @@ def find_image(target: str, portable: bool = False) -> Path | None:
     return next((folder / name for folder in image_folders() if (folder / name).is_file()), None)
 
 
-def image_versions(image: Path) -> tuple[int, int, int] | None:
+def image_versions(path: Path) -> tuple[int, int, int] | None:
     """Numerics, format and protocol of an image, read from the file; None if it is no image of a runner."""
     try:
-        data = image.read_bytes()
+        data = path.read_bytes()
     except OSError:
         return None
     at = data.find(_LABEL)
@@ -99,27 +99,27 @@ def image_versions(image: Path) -> tuple[int, int, int] | None:
     return None if at < 0 or len(data) < end + 6 else struct.unpack_from("<3H", data, end)
 
 
-def _image(target: str, portable: bool) -> Path:
-    """An image that computes as this package does, or what to do about it."""
-    image = find_image(target, portable)
-    if image is None:
+def image(target: str, portable: bool = False) -> Path:
+    """The image for a target, if it computes as this package does; else raises NotInstalled with what to do."""
+    found = find_image(target, portable)
+    if found is None:
         places = ", ".join(map(str, image_folders()))
         raise NotInstalled(
             f"there is no firmware image {image_name(target, portable)} in {places}: run `make firmware` in a checkout "
             f"of tintin, or set {FIRMWARE_VARIABLE} to the folder it made"
         )
-    versions = image_versions(image)
+    versions = image_versions(found)
     if versions is None:
-        raise NotInstalled(f"{image} is no image of tintin's runner: run `make firmware` to make it anew")
-    for what, found, own in zip(
+        raise NotInstalled(f"{found} is no image of tintin's runner: run `make firmware` to make it anew")
+    for what, its, ours in zip(
         ("numerics", "file format", "protocol"), versions, (NUMERICS, FORMAT, PROTOCOL), strict=True
     ):
-        if found != own:
+        if its != ours:
             raise NotInstalled(
-                f"{image} was built for {what} {found}, this tintin has {own}: run `make firmware` in a checkout of "
+                f"{found} was built for {what} {its}, this tintin has {ours}: run `make firmware` in a checkout of "
                 f"this version"
             )
-    return image
+    return found
 
 
 def program() -> str:
@@ -134,29 +134,29 @@ def program() -> str:
 
 
 class Process:
-    """A runner as a process whose standard input and output are the link: a `Stream`. Use it in a `with` statement."""
+    """A runner as a process whose standard input and output are the link: a `Stream`.
+
+    `with Process(command) as runner:` starts it and gives its `Runner`. patience: seconds until one that does not
+    answer is stopped.
+    """
+
+    _process: subprocess.Popen[bytes]
 
     def __init__(self, command: list[str], patience: float = PATIENCE) -> None:
-        # A session of its own: Ctrl-C is ours to hear, and the runner ends with the link.
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=sys.platform != "win32",
-        )
-        self._patience = patience
+        self._command, self._patience = command, patience
         self._late = False
-        self.runner: Runner
 
     def __enter__(self) -> Runner:
+        # A session of its own: Ctrl-C is ours to hear, and the runner ends with the link.
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+            start_new_session=sys.platform != "win32",
+        )  # fmt: skip
         try:
-            self.runner = Runner(self)
+            return Runner(self)
         except BaseException:
             self.close()
             raise
-        return self.runner
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -220,18 +220,16 @@ class Emulator(Process):
     """
 
     def __init__(self, name: str, portable: bool = False, patience: float = PATIENCE) -> None:
+        super().__init__([], patience)
         self.core = core(name)
         if portable and not self.core.dsp:
             raise ValueError(f"core {name} has no instructions of its own to leave out: its image is portable as it is")
         emulator = program()
-        self.image = _image(self.core.target, portable)
-        super().__init__(
-            [
-                emulator, "-machine", self.core.machine, "-display", "none", "-monitor", "none", "-serial", "none",
-                "-semihosting-config", "enable=on,target=native", "-kernel", str(self.image),
-            ],
-            patience,
-        )  # fmt: skip
+        self.image = image(self.core.target, portable)
+        self._command = [
+            emulator, "-machine", self.core.machine, "-display", "none", "-monitor", "none", "-serial", "none",
+            "-semihosting-config", "enable=on,target=native", "-kernel", str(self.image),
+        ]  # fmt: skip
 
     def __enter__(self) -> Runner:
         runner = super().__enter__()

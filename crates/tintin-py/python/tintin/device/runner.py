@@ -87,7 +87,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A net as the runner planned it: bytes of weights, of activations and other bytes, of 32-bit sums; step; digest."""
+    """A net as the runner planned it. weights, buffers (activations, errors), sums (32-bit): bytes. step, digest."""
 
     weights: int
     buffers: int
@@ -124,8 +124,7 @@ class Runner:
         words = body[_HELLO.size :].split(b"\0")
         if len(body) < _HELLO.size or len(words) != 3:
             raise LinkError("the runner's greeting is not that of protocol 1")
-        target, kernels, version = (word.decode(errors="replace") for word in words)
-        return Hello(*_HELLO.unpack_from(body), target, kernels, version)
+        return Hello(*_HELLO.unpack_from(body), *(word.decode(errors="replace") for word in words))
 
     def _ask(self, request: int, *fields: bytes) -> bytes:
         """Body of the answer to a request."""
@@ -199,7 +198,12 @@ class Runner:
         needed = sum(roles.values())
         if needed <= self.hello.pool:
             return
-        rows = [*roles.items(), ("needed", needed), ("available", self.hello.pool), ("missing", needed - self.hello.pool)]
+        rows = [
+            *roles.items(),
+            ("needed", needed),
+            ("available", self.hello.pool),
+            ("missing", needed - self.hello.pool),
+        ]
         width = max(len(role) for role, _ in rows)
         table = "\n".join(f"{role:<{width}}  {size:>13,} bytes" for role, size in rows)
         raise DoesNotFit(
@@ -212,9 +216,7 @@ class Runner:
         """How to learn from now on; a net that was trained before comes with its own."""
         self._ask(RECIPE, recipe.to_bytes())
 
-    def step(
-        self, x: NDArray[np.int8], exponent: int, y: NDArray[Any], target_exponent: int | None = None
-    ) -> Stepped:
+    def step(self, x: NDArray[np.int8], exponent: int, y: NDArray[Any], target_exponent: int | None = None) -> Stepped:
         """One training step on all samples of `x`.
 
         x: int8 mantissas (n, ...), -127..127, with scale 2^exponent. y: uint16 labels (n,), or with a `target_exponent`

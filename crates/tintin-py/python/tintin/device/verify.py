@@ -107,6 +107,11 @@ def random_samples(net: Sequential, loss: str, seed: int) -> Samples:
 
 def data_samples(net: Sequential, data: Dataset, loss: str) -> Samples:
     """The training part of a data set, whose targets are the samples themselves where the loss wants values."""
+    if loss == "squared_error" and net.outputs != int(np.prod(net.input_shape)):
+        raise ValueError(
+            f"the net was trained with squared_error on values of its own, which {data.name} does not have: leave out "
+            f"the data set, then random samples and values are taken"
+        )
     y = data.x_train.reshape(len(data.x_train), -1) if loss == "squared_error" else data.y_train
     return samples(net, data.x_train, y, loss, f"{len(data.x_train)} training samples of {data.name}")
 
