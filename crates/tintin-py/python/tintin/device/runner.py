@@ -171,13 +171,13 @@ class Runner:
         """Send a net, or the bytes of a .tin file, in place of the one that was there.
 
         batch_size: most samples of a step. train_from: index of the first layer to train. training: False plans for
-        prediction alone. Raises DoesNotFit for a net larger than the runner's memory, which keeps the one it had, and
-        Refused for a file it cannot read.
+        prediction alone. Raises DoesNotFit for a net larger than the runner's memory, and Refused for a file it cannot
+        read. The net that was there stays then, unless its weights left no room for the file.
         """
         if isinstance(net, Sequential):
             self._check_room(net, batch_size, train_from, training)
             net = net.to_bytes()
-        if self._weights + len(net) > self.hello.pool:
+        if len(net) <= self.hello.pool < self._weights + len(net):
             self.forget()  # its weights are in the way
         piece = min(self.hello.message - _STAGE_HEAD, _PIECE)
         for at in range(0, len(net), piece):

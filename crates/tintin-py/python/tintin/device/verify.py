@@ -175,7 +175,7 @@ def compare(
         own, other = Stepped(here.step, *score, here.digest()), runner.step(x, given.exponent, y, given.target_exponent)
         done += 1
     difference = None if own == other else Difference(done, own, other, differing_tensors(here, runner.save()))
-    return Outcome(runner.hello, done if difference is None else done - 1, own.digest, own.loss, difference)
+    return Outcome(runner.hello, done if difference is None else max(done - 1, 0), own.digest, own.loss, difference)
 
 
 def differing_tensors(net: Sequential, saved: bytes) -> list[str]:
