@@ -20,27 +20,9 @@ m7 thumbv7em-none-eabihf mps2-an500
 m33 thumbv8m.main-none-eabihf mps2-an505'
 TIMEOUT=60 # seconds for a training that takes one
 
-say() { printf 'parity: %s\n' "$*"; }
 die() {
     printf 'parity: error: %s\n' "${*:2}" >&2
     exit "$1"
-}
-
-need_qemu() {
-    command -v qemu-system-arm >/dev/null 2>&1 && return
-    local as_root=()
-    command -v apt-get >/dev/null 2>&1 || die 77 "qemu-system-arm is not installed and this system has no apt-get"
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null 2>&1 || die 77 "as root, run: apt-get install qemu-system-arm"
-        as_root=(sudo)
-    fi
-    say "apt-get: installing qemu-system-arm"
-    apt_get() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "$@"; }
-    # The first attempt uses the package lists as they are.
-    if ! apt_get install -y --no-install-recommends qemu-system-arm >/dev/null 2>&1; then
-        apt_get update >/dev/null && apt_get install -y --no-install-recommends qemu-system-arm >/dev/null \
-            || die 77 "apt-get could not install qemu-system-arm"
-    fi
 }
 
 # The steps told in a text, net by net: "67+67+67".
@@ -72,7 +54,7 @@ for core in "${wanted[@]}"; do
 done
 mapfile -t targets < <(printf '%s\n' "${selected[@]}" | cut -d' ' -f2 | sort -u)
 
-need_qemu
+scripts/setup-qemu.sh
 scripts/setup-arm.sh "${targets[@]}"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/arm}
 texts=$CARGO_TARGET_DIR/parity

@@ -11,7 +11,7 @@ if [ "$#" -lt 2 ]; then
     exit 2
 fi
 if ! command -v qemu-system-arm >/dev/null 2>&1; then
-    echo "qemu-arm: qemu-system-arm is not installed; scripts/parity.sh installs it where there is apt-get" >&2
+    echo "qemu-arm: qemu-system-arm is not installed; scripts/setup-qemu.sh installs it where there is apt-get" >&2
     exit 77
 fi
 exec qemu-system-arm -machine "$1" -display none -monitor none -serial none \
