@@ -198,3 +198,10 @@ def test_a_net_refused_leaves_the_one_that_was_there(runner: device.Runner) -> N
             runner.load(bad)
     assert runner.digest() == (0, net.digest())
     assert runner.save() == net.to_bytes()
+
+
+def test_a_net_that_fills_the_memory(runner: device.Runner) -> None:
+    inputs, outputs = 1500, 3
+    hidden = (runner.hello.pool - 20_000) // (inputs + outputs)
+    net = tintin.Sequential([Linear(hidden), ReLU(), Linear(outputs)], input_shape=(inputs,), seed=9)
+    check(runner, net, device.random_samples(net, "cross_entropy", 1), device.recipe_of(net, 1), 1, 1)
