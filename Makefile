@@ -3,6 +3,7 @@
 # make setup   only the set-up: .venv, Rust, the wheel, the checkers
 # make bench   the accuracy rows of docs/results.md; takes hours (benchmarks/README.md tells what else there is)
 # make firmware   images for `tintin verify` into target/firmware, and into the wheel that is built next
+# make parity     emulated cores against the wheel, step by step; installs compiler targets and QEMU where it can
 # make bench-device   cost of a training step on emulated Cortex-M cores beside float32 in C; minutes, wants QEMU
 # make clean   remove everything that was built
 #
@@ -21,7 +22,7 @@ BENCH := $(filter-out benchmarks/float32% benchmarks/epoch_time.py,$(wildcard be
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup wheel checkers demo test bench bench-device firmware clean
+.PHONY: help setup wheel checkers demo test bench bench-device firmware parity clean
 .DELETE_ON_ERROR:
 
 help:
@@ -47,6 +48,10 @@ bench-device:
 
 firmware:
 	@scripts/firmware.sh
+
+parity: setup firmware
+	@scripts/setup-qemu.sh
+	$(PY) -m pytest -q tests/parity
 
 clean:
 	rm -rf target crates/tintin-py/python/tintin/device/images .venv tintin-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ import pytest
 from test_cli import answer, tintin
 
 from tintin import Linear, ReLU, Sequential, TinTin, cli, device
+from tintin.device import emulator
 
 CORES = ["m0", "m3", "m4", "m7", "m33"]
 
@@ -88,6 +91,25 @@ def test_a_net_too_large_for_a_core(tmp_path: Path) -> None:
     assert last.startswith("tintin: the net needs 2,0") and "1,572,864" in last
     assert [line.split()[0] for line in table[-3:]] == ["needed", "available", "missing"]
     assert any(line.startswith("weights") and "2,006,000 bytes" in line for line in table)
+
+
+def test_an_image_for_another_core(tmp_path: Path) -> None:
+    mine = emulator.image("thumbv6m-none-eabi")
+    shutil.copy(mine, tmp_path / emulator.image_name("thumbv7em-none-eabihf", False))
+    done = tintin("verify", "--core", "m4", TINTIN_FIRMWARE=str(tmp_path))
+    assert done.returncode == 2 and "firmware for thumbv6m-none-eabi, expected" in done.stderr
+
+
+def test_firmware_that_stops_says_why(tmp_path: Path) -> None:
+    """Without its vectors the core locks up, and QEMU says so."""
+    data = bytearray(emulator.image("thumbv7em-none-eabihf").read_bytes())
+    headers = struct.unpack_from("<I", data, 28)[0]  # where the ELF file tells its segments
+    vectors = struct.unpack_from("<I", data, headers + 4)[0]  # the first one
+    data[vectors + 4 : vectors + 64] = bytes(60)
+    (tmp_path / emulator.image_name("thumbv7em-none-eabihf", False)).write_bytes(data)
+    done = tintin("verify", "--core", "m4", TINTIN_FIRMWARE=str(tmp_path))
+    assert done.returncode == 2 and "stopped before its answer came; it said:" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_data_set_that_does_not_fit(model: tuple[Path, Sequential]) -> None:

@@ -13,6 +13,8 @@ from test_vectors import TRACES, recipe_of
 
 import tintin
 from tintin import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, ReLU, datasets, device, models
+from tintin.device import frames
+from tintin.device.runner import DAMAGED, STEP
 
 #: random nets per runner, and nets of one test
 RANDOM, GROUP = 80, 10
@@ -188,6 +190,22 @@ def test_what_is_refused_harms_nothing(runner: device.Runner) -> None:
         runner.step(np.zeros((2, 23), np.int8), -7, np.array([0, 0]))
     with pytest.raises(ValueError, match="smaller batch"):
         runner.step(np.zeros((1 << 14, 23), np.int8), -7, np.zeros(1 << 14))
+
+
+def test_frames_cut_short_or_altered(runner: device.Runner) -> None:
+    net = tintin.Sequential([Linear(3)], input_shape=(4,), seed=8)
+    runner.load(net)
+    runner.set_recipe(device.recipe_of(net, 1))
+    frame = frames.encode(bytes([STEP, 9]) + struct.pack("<IhB", 1, -7, 0) + bytes([9, 8, 7, 6, 2, 0]))
+    for at in range(len(frame) - 1):
+        for bad in (frame[:at] + b"\0", frame[:at] + bytes([frame[at] ^ 0x40]) + frame[at + 1 :]):
+            if bad.strip(b"\0"):
+                runner._stream.write(bad)
+                # a byte that became a zero makes two frames of one
+                for _ in filter(None, bad.split(b"\0")):
+                    code, tag, _ = runner._answer()
+                    assert (code, tag) == (DAMAGED, 0)
+    assert runner.digest() == (0, net.digest())
 
 
 def test_a_net_refused_leaves_the_one_that_was_there(runner: device.Runner) -> None:

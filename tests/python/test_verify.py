@@ -76,6 +76,12 @@ def test_a_runner_says_hello() -> None:
     assert stream.sent == [b"\0", HELLO_FRAME]
 
 
+def test_what_a_client_before_left_half_sent_is_no_concern() -> None:
+    stream = Fake()
+    stream.answers.insert(0, frames.encode(b"\1\0\0the frame was damaged"))
+    assert device.Runner(stream).hello.pool == 4096
+
+
 @pytest.mark.parametrize(
     ("first", "says"),
     [

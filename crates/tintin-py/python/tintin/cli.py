@@ -262,8 +262,11 @@ def _verify(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     emulators = [(name, device.Emulator(name, arguments.portable)) for name in names]  # all, before any trains
     given = device.choose_samples(net, recipe.loss, arguments.data, arguments.seed)
     steps, batch = arguments.steps, arguments.batch_size
-    about = f"{arguments.model or 'a new net'}, rule {recipe.rule}, {recipe.rounding} rounding, {recipe.loss}"
-    print(f"{about}; {given.source}, batch {batch}", file=sys.stderr)
+    about = arguments.model or f"a new net of {net.memory(training=False).weights:,} weights"
+    print(
+        f"{about}: rule {recipe.rule}, {recipe.rounding} rounding, loss {recipe.loss}, batch {batch}, {given.source}",
+        file=sys.stderr,
+    )
     cores = []
     for name, emulator in emulators:
         with emulator as runner:

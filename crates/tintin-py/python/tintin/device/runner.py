@@ -129,24 +129,29 @@ class Runner:
     def _ask(self, request: int, *fields: bytes) -> bytes:
         """Body of the answer to a request."""
         self._tag = self._tag % 255 + 1
+        self._stream.write(frames.encode(bytes([request, self._tag]) + b"".join(fields)))
+        code, tag, body = self._answer()
+        while request == HELLO and tag == 0:
+            code, tag, body = self._answer()  # that was about what a client before us left half-sent
+        if code != 0:
+            count = body[0] if body else 0
+            if len(body) < 1 + 4 * count:
+                raise LinkError("the runner's refusal was not understood")
+            text = body[1 + 4 * count :].decode(errors="replace")
+            raise Refused(text, code, struct.unpack_from(f"<{count}I", body, 1))
+        if tag != self._tag:
+            raise LinkError(f"the runner answered another request (tag {tag}, expected {self._tag})")
+        return body
+
+    def _answer(self) -> tuple[int, int, bytes]:
+        """Code, tag and body of the next answer."""
         try:
-            self._stream.write(frames.encode(bytes([request, self._tag]) + b"".join(fields)))
             message = frames.decode(self._frame())
         except frames.DamagedFrame as error:
             raise LinkError(f"the runner's answer was damaged on its way: {error}") from None
         if len(message) < 2:
             raise LinkError("the runner's answer has no head")
-        code, tag, body = message[0], message[1], message[2:]
-        if code != 0:
-            count = body[0] if body else 0
-            if len(body) < 1 + 4 * count:
-                raise LinkError("the runner's refusal was not understood")
-            raise Refused(
-                body[1 + 4 * count :].decode(errors="replace"), code, struct.unpack_from(f"<{count}I", body, 1)
-            )
-        if tag != self._tag:
-            raise LinkError(f"the runner answered another request (tag {tag}, expected {self._tag})")
-        return body
+        return message[0], message[1], message[2:]
 
     def _frame(self) -> bytes:
         """The next frame that is not empty, without its zero."""
