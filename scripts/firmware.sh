@@ -6,47 +6,45 @@
 #
 #   scripts/firmware.sh
 #
-# One image per target; M4F and M7 share theirs. Targets whose cores multiply pairs of
-# halves get a second image without those instructions (feature `portable`).
+# Two images per target: with the kernels written for it, and without (feature
+# `portable`). M4F and M7 share theirs.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="${HOME:-}/.cargo/bin:$PATH"
 
-PLAIN=(thumbv6m-none-eabi thumbv7m-none-eabi)
-DSP=(thumbv7em-none-eabihf thumbv8m.main-none-eabihf)
+TARGETS=(thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf thumbv8m.main-none-eabihf)
 
-scripts/setup-arm.sh "${PLAIN[@]}" "${DSP[@]}"
+scripts/setup-arm.sh "${TARGETS[@]}"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/arm}
 images=$PWD/target/firmware
 package=$PWD/crates/tintin-py/python/tintin/device/images
 mkdir -p "$images" "$package"
 
+# Source files in panic messages without the folders of this machine.
+sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
+remap="target.'cfg(target_os=\"none\")'.rustflags=['--remap-path-prefix=$PWD/=', '--remap-path-prefix=$sources/=']"
+
 # Copies only what is new, so that nothing that depends on it is made again for nothing.
 put() { cmp -s "$1" "$2" || install -m 644 "$1" "$2"; }
 
-# build <file name ending> <cargo arguments> -- <targets>
+# build <file name ending> <cargo arguments>
 build() {
-    local ending=$1 flags=() features=() target
-    shift
-    while [ "$1" != -- ]; do
-        features+=("$1")
-        shift
-    done
-    shift
-    for target in "$@"; do flags+=(--target "$target"); done
+    local ending=$1 flags=() target
+    for target in "${TARGETS[@]}"; do flags+=(--target "$target"); done
     (
         cd crates/tintin-mcu
-        ../../scripts/cargo-arm.sh build --quiet --profile firmware --locked --bin runner "${features[@]}" "${flags[@]}"
+        ../../scripts/cargo-arm.sh build --quiet --profile firmware --locked --bin runner --config "$remap" \
+            "${@:2}" "${flags[@]}"
     )
-    for target in "$@"; do
+    for target in "${TARGETS[@]}"; do
         put "$CARGO_TARGET_DIR/$target/firmware/runner" "$images/runner-$target$ending.elf"
         put "$images/runner-$target$ending.elf" "$package/runner-$target$ending.elf"
     done
 }
 
-build -portable --features portable -- "${DSP[@]}"
-build "" -- "${PLAIN[@]}" "${DSP[@]}"
+build -portable --features portable
+build ""
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 (cd crates/tintin-mcu && cargo build --quiet --profile firmware --locked --bin runner --target "$host")

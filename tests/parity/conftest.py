@@ -17,13 +17,15 @@ from tintin import device
 ROOT = Path(__file__).resolve().parents[2]
 os.environ.setdefault("TINTIN_FIRMWARE", str(ROOT / "target" / "firmware"))
 
-#: core, and whether without its DSP instructions; M7 runs the files of M4
+#: core, and whether without the kernels written for it; M7 runs the files of M4
 EMULATED = {
     "m0": ("m0", False),
     "m3": ("m3", False),
     "m4": ("m4", False),
     "m7": ("m7", False),
     "m33": ("m33", False),
+    "m0-portable": ("m0", True),
+    "m3-portable": ("m3", True),
     "m4-portable": ("m4", True),
     "m33-portable": ("m33", True),
 }

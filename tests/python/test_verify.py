@@ -305,7 +305,6 @@ def test_where_images_are_found(tools: Path, monkeypatch: pytest.MonkeyPatch, tm
 
 def test_mistakes(tmp_path: Path) -> None:
     assert "known are m0, m3, m4, m7, m33 and all" in stopped(2, "--core", "m5")
-    assert "portable as it is" in stopped(2, "--core", "m0", "--portable")
     for wrong in (("--steps", "0"), ("--batch-size", "x"), ("--seed", "-1"), ("--seed", str(2**32))):
         assert tintin("verify", *wrong).returncode == 2
     path = tmp_path / "m.tin"

@@ -144,7 +144,7 @@ impl<'m> Resident<'m> {
         }
         let sizes = plan(layers, header.input, options, self.next.slots)
             .map_err(|error| Failure::File(tintin_core::error::FileError::Plan(error)))?;
-        let sums = sizes.words + label_words(&sizes);
+        let sums = sizes.all_words() + label_words(&sizes);
         if byte_words(&sizes) + sums > available / 4 {
             return Err(Failure::Memory { weights: sizes.weights, bytes: sizes.bytes(), sums: 4 * sums, available });
         }
@@ -184,7 +184,7 @@ impl<'m> Resident<'m> {
         let loaded = self.loaded.as_mut().ok_or(NO_MODEL)?;
         let sizes = &loaded.sizes;
         let (bytes, words) = self.pool.split_at_mut(byte_words(sizes));
-        let (words, labels) = words.split_at_mut(sizes.words);
+        let (words, labels) = words.split_at_mut(sizes.all_words());
         let (weights, bytes) = cast_slice_mut(bytes).split_at_mut(sizes.weights);
         let (frozen, weights) = weights.split_at_mut(sizes.frozen);
         let memory = Memory { frozen, weights, bytes, words, scales: self.now.scales, state: &mut loaded.state };

@@ -165,7 +165,7 @@ impl<L: Read + Write> Call<'_, '_, L> {
         Ok(self.say(&[
             &word(sizes.weights),
             &word(sizes.bytes()),
-            &word(4 * sizes.words),
+            &word(4 * sizes.all_words()),
             &step.to_le_bytes(),
             &digest.to_le_bytes(),
         ]))

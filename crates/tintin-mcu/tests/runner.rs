@@ -388,7 +388,7 @@ fn what_does_not_fit_is_told_in_bytes() {
     assert_eq!(session.digest(), before);
     // a pool of just what the plan says is enough, one word less is not
     let sizes = tintin_core::heap::planned(model().layers(), model().input(), Options::training(BATCH)).unwrap().1;
-    let exact = 4 * ((sizes.weights + sizes.bytes()).div_ceil(4) + sizes.words + 2);
+    let exact = 4 * ((sizes.weights + sizes.bytes()).div_ceil(4) + sizes.all_words() + 2);
     assert!(ready(&mut Bench::new(exact)).ask(Request::Step, &step_body(0)).is_ok());
     assert_eq!(Bench::new(exact - 4).session().load(&file, BATCH).unwrap_err().code, 10);
 }

@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--seed", type=_seed, default=0, help="of a new net and of noise (default: %(default)s)")
     verify.add_argument(
-        "--portable", action="store_true", help="firmware without the DSP instructions of m4, m7 and m33"
+        "--portable", action="store_true", help="firmware without the kernels written for each core, to compare them"
     )
 
     command("doctor", _doctor, "Tell versions, optional packages, data sets and tools, found or missing.")
@@ -256,7 +256,7 @@ def _verify(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     from . import device
 
-    names = _cores(arguments.core, arguments.portable)
+    names = list(device.CORES) if arguments.core == "all" else [arguments.core]
     net = device.default(arguments.seed) if arguments.model is None else tintin.load(arguments.model)
     recipe = device.recipe_of(net, arguments.batch_size)
     emulators = [(name, device.Emulator(name, arguments.portable)) for name in names]  # all, before any trains
@@ -286,16 +286,6 @@ def _verify(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "loss": recipe.loss, "numerics": tintin.NUMERICS, "equal": equal, "cores": cores,
     }  # fmt: skip
     return result, ""
-
-
-def _cores(name: str, portable: bool) -> list[str]:
-    """The cores that --core and --portable name."""
-    from . import device
-
-    if name == "all":
-        return [core for core, about in device.CORES.items() if about.dsp or not portable]
-    device.core(name)
-    return [name]
 
 
 def _core(name: str, emulator: Any, outcome: Any) -> dict[str, Any]:

@@ -123,13 +123,13 @@ def _place(name: str) -> str | None:
 
 
 def _images() -> list[tuple[str, str, bool]]:
-    """Every image of the runner: a name for it, its target, and whether it does without DSP instructions."""
+    """Every image of the runner: a name for it, its target, and whether it does without kernels of its own."""
     cores: dict[tuple[str, bool], list[str]] = {}
     for name, core in emulator.CORES.items():
-        for portable in (False, True)[: 1 + core.dsp]:
+        for portable in (False, True):
             cores.setdefault((core.target, portable), []).append(name)
     return [
-        (f"{', '.join(names)}{' without DSP' if portable else ''}", target, portable)
+        (f"{', '.join(names)}{', portable' if portable else ''}", target, portable)
         for (target, portable), names in cores.items()
     ]
 

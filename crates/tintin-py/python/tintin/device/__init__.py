@@ -8,7 +8,7 @@ with device.Emulator("m4") as runner:
     print(device.compare(runner, net, given, device.recipe_of(net, 1), steps=100).equal)
 """
 
-from .emulator import CORES, Core, Emulator, NotInstalled, Process, core
+from .emulator import CORES, Core, Emulator, NotInstalled, Process
 from .runner import DoesNotFit, Hello, LinkError, Loaded, Refused, Runner, Stepped, Stream
 from .verify import (
     Difference,
@@ -42,7 +42,6 @@ __all__ = [
     "Stream",
     "choose_samples",
     "compare",
-    "core",
     "data_samples",
     "default",
     "random_samples",

@@ -33,25 +33,24 @@ class NotInstalled(OSError):
 
 @dataclass(frozen=True)
 class Core:
-    """One kind of processor. part: what its CPUID register says. dsp: it has multiply-accumulates of two halves."""
+    """One kind of processor: what its code is compiled for, where it runs. part: what the CPUID register there says."""
 
     name: str
     target: str
     machine: str
     part: int
-    dsp: bool
     note: str = ""
 
 
 #: by the name the command line takes
 CORES: dict[str, Core] = {
     "m0": Core(
-        "Cortex-M0+", "thumbv6m-none-eabi", "mps2-an385", 0xC23, False, "M0+ code on QEMU's Cortex-M3 machine"
+        "Cortex-M0+", "thumbv6m-none-eabi", "mps2-an385", 0xC23, "M0+ code on QEMU's Cortex-M3 machine"
     ),
-    "m3": Core("Cortex-M3", "thumbv7m-none-eabi", "mps2-an385", 0xC23, False),
-    "m4": Core("Cortex-M4F", "thumbv7em-none-eabihf", "mps2-an386", 0xC24, True),
-    "m7": Core("Cortex-M7", "thumbv7em-none-eabihf", "mps2-an500", 0xC27, True),
-    "m33": Core("Cortex-M33", "thumbv8m.main-none-eabihf", "mps2-an505", 0xD21, True),
+    "m3": Core("Cortex-M3", "thumbv7m-none-eabi", "mps2-an385", 0xC23),
+    "m4": Core("Cortex-M4F", "thumbv7em-none-eabihf", "mps2-an386", 0xC24),
+    "m7": Core("Cortex-M7", "thumbv7em-none-eabihf", "mps2-an500", 0xC27),
+    "m33": Core("Cortex-M33", "thumbv8m.main-none-eabihf", "mps2-an505", 0xD21),
 }  # fmt: skip
 
 
@@ -63,7 +62,7 @@ def core(name: str) -> Core:
 
 
 def image_name(target: str, portable: bool) -> str:
-    """File name of the image for a target; `portable` is the one without the core's own instructions."""
+    """File name of the image for a target; `portable` is the one without kernels written for it."""
     return f"runner-{target}{'-portable' if portable else ''}.elf"
 
 
@@ -215,15 +214,13 @@ class Process:
 class Emulator(Process):
     """A runner on an emulated core; `with Emulator("m4") as runner:` gives its `Runner`.
 
-    name: m0, m3, m4, m7 or m33. portable: the image without the core's own instructions (m4, m7 and m33 have some).
+    name: m0, m3, m4, m7 or m33. portable: the image without kernels written for the core.
     Raises ValueError for an unknown core and NotInstalled when emulator or image are missing.
     """
 
     def __init__(self, name: str, portable: bool = False, patience: float = PATIENCE) -> None:
         super().__init__([], patience)
         self.core = core(name)
-        if portable and not self.core.dsp:
-            raise ValueError(f"core {name} has no instructions of its own to leave out: its image is portable as it is")
         emulator = program()
         self.image = image(self.core.target, portable)
         self._command = [
