@@ -33,9 +33,17 @@ impl<const BYTES: usize, const WORDS: usize, const SLOTS: usize> Arena<BYTES, WO
     /// # Panics
     /// If the arena was sized for another plan; [`model!`](crate::model!) sizes it for its own.
     pub fn net<'m>(&'m mut self, slots: &'m [Slot], sizes: &Sizes, frozen: &'m [i8]) -> Net<'m> {
+        self.lean(slots, sizes, frozen)
+    }
+
+    /// The same with the code of a set of layers alone: see [`Net::lean`].
+    ///
+    /// # Panics
+    /// As [`net`](Self::net) and [`Net::lean`].
+    pub fn lean<'m, const SET: u16>(&'m mut self, slots: &'m [Slot], sizes: &Sizes, frozen: &'m [i8]) -> Net<'m, SET> {
         let (weights, bytes) = self.bytes.split_at_mut(sizes.trained_weights());
         let memory =
             Memory { frozen, weights, bytes, words: &mut self.words, scales: &mut self.scales, state: &mut self.state };
-        Net::new(slots, sizes, memory)
+        Net::lean(slots, sizes, memory)
     }
 }

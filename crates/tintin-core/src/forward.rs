@@ -1,7 +1,7 @@
 //! The forward pass of a slot with sums: bias, exact sums, pooling strip by strip (N11 to N14). The net narrows what it leaves.
 
 use crate::kernels;
-use crate::layers::Forward;
+use crate::layers::{BIAS, Forward};
 use crate::rescale::{BIAS_LIMIT, align, factor};
 use crate::slot::Slot;
 use crate::tensor::Scale;
@@ -18,9 +18,9 @@ pub(crate) struct SumsCall<'a> {
 
 impl SumsCall<'_> {
     /// Sums of all samples at once.
-    pub fn whole(self, acc: &mut [i32]) {
-        self.fill(acc);
-        self.slot.layer.forward(Forward {
+    pub fn whole<const SET: u16>(self, acc: &mut [i32]) {
+        self.fill::<SET>(acc);
+        self.slot.layer.forward_of::<SET>(Forward {
             x: self.x,
             w: &self.w[..self.slot.weights()],
             acc,
@@ -33,7 +33,7 @@ impl SumsCall<'_> {
     }
 
     /// Sums of a band of pooled rows at a time: only the maxima are kept (N13).
-    pub fn pooled(self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
+    pub fn pooled<const SET: u16>(self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
         let Some(pool) = self.slot.pool else { return };
         let slot = self.slot;
         let pooled = slot.ps.w as usize * slot.ps.c as usize;
@@ -43,8 +43,8 @@ impl SumsCall<'_> {
             for (b, acc) in acc.chunks_mut(band * pooled).enumerate() {
                 let rows = slot.strip_rows(acc.len() / pooled);
                 let strip = &mut strip[..rows * row];
-                self.fill(strip);
-                slot.layer.forward(Forward {
+                self.fill::<SET>(strip);
+                slot.layer.forward_of::<SET>(Forward {
                     x: &self.x[s * slot.xs.len()..][..slot.xs.len()],
                     w: &self.w[..slot.weights()],
                     acc: strip,
@@ -67,8 +67,8 @@ impl SumsCall<'_> {
     }
 
     /// Where sums start: the aligned bias, or 0 (N12).
-    fn fill(&self, acc: &mut [i32]) {
-        if !self.slot.bias {
+    fn fill<const SET: u16>(&self, acc: &mut [i32]) {
+        if SET & BIAS == 0 || !self.slot.bias {
             acc.fill(0);
             return;
         }

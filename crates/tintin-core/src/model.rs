@@ -184,6 +184,12 @@ macro_rules! model {
             { SIZES.all_words() },
             { SIZES.slots },
         >;
+        /// The layers of this model, as a set.
+        pub const SET: u16 = $crate::plan::layer_set(&PLANNED.slots, SIZES.slots);
+        /// The net over a frozen prefix of weights (empty without one) with the code of its own layers alone: for small flash.
+        pub fn lean<'m>(memory: &'m mut Memory, frozen: &'m [i8]) -> $crate::net::Net<'m, SET> {
+            memory.lean(&SLOTS, &SIZES, frozen)
+        }
         /// The net in this memory over a frozen prefix of weights, which may lie in flash.
         pub fn net_with<'m>(memory: &'m mut Memory, frozen: &'m [i8]) -> $crate::net::Net<'m> {
             memory.net(&SLOTS, &SIZES, frozen)

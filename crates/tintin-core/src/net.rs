@@ -8,10 +8,10 @@ use crate::error::FileError;
 use crate::file::{Header, Weights};
 use crate::forward::SumsCall;
 use crate::kernels;
-use crate::layers::{Backward, Errors, Role};
+use crate::layers::{ALL, Backward, Errors, POOL_ALONE, RELU_ALONE, Role};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
-use crate::plan::{Sizes, Slot, SlotScales};
+use crate::plan::{Sizes, Slot, SlotScales, layer_set};
 use crate::rescale::{clip, narrow};
 use crate::rng::{Draws, INITIAL};
 use crate::tensor::{Scale, Tensor};
@@ -42,8 +42,8 @@ pub struct Memory<'m> {
     pub state: &'m mut State,
 }
 
-/// A planned net in borrowed memory.
-pub struct Net<'m> {
+/// A planned net in borrowed memory. `SET` is the set of layers it has code for: all, unless [`lean`](Net::lean) made it.
+pub struct Net<'m, const SET: u16 = ALL> {
     slots: &'m [Slot],
     list: u32,
     first: usize,
@@ -62,6 +62,17 @@ pub struct Net<'m> {
 impl<'m> Net<'m> {
     /// A net over the slots and sizes of one plan.
     pub fn new(slots: &'m [Slot], sizes: &Sizes, memory: Memory<'m>) -> Self {
+        Self::lean(slots, sizes, memory)
+    }
+}
+
+impl<'m, const SET: u16> Net<'m, SET> {
+    /// The same without the code of layers outside `SET`, for small flash: see [`layer_set`].
+    ///
+    /// # Panics
+    /// If a slot needs what is not in the set.
+    pub fn lean(slots: &'m [Slot], sizes: &Sizes, memory: Memory<'m>) -> Self {
+        assert!(layer_set(slots, sizes.slots) & !SET == 0, "a net whose code lacks one of its layers");
         let Memory { frozen, weights, bytes, words, scales, state } = memory;
         let (activations, rest) = bytes.split_at_mut(sizes.activations);
         let (indices, rest) = rest.split_at_mut(sizes.indices);
@@ -220,8 +231,8 @@ impl<'m> Net<'m> {
                     let call =
                         SumsCall { slot, x, w, acc_scale, bias_scale: self.scales[i].b, workspace: self.workspace };
                     match slot.pool {
-                        None => call.whole(acc),
-                        Some(_) => call.pooled(acc, strip, self.indices),
+                        None => call.whole::<SET>(acc),
+                        Some(_) => call.pooled::<SET>(acc, strip, self.indices),
                     }
                     if slot.relu {
                         kernels::run(
@@ -231,7 +242,7 @@ impl<'m> Net<'m> {
                     }
                     scale = narrow(acc, acc_scale, y);
                 }
-                Role::MaxPool(pool) => {
+                Role::MaxPool(pool) if SET & POOL_ALONE != 0 => {
                     let pooled = slot.ps.w as usize * slot.ps.c as usize;
                     for (o, y) in y.chunks_exact_mut(pooled).enumerate() {
                         let (s, i) = (o / slot.ps.h as usize, o % slot.ps.h as usize);
@@ -241,12 +252,12 @@ impl<'m> Net<'m> {
                         pool.pool_row(slot.xs, x, y, &mut self.indices[at..][..pooled]);
                     }
                 }
-                Role::ReLU => {
+                Role::ReLU if SET & RELU_ALONE != 0 => {
                     for (y, &x) in y.iter_mut().zip(x) {
                         *y = x.max(0);
                     }
                 }
-                Role::Rename => {}
+                _ => {}
             }
             self.scales[i].y = scale;
         }
@@ -297,7 +308,7 @@ impl<'m> Net<'m> {
             let dy_scale = scale;
             if i > self.first {
                 let dx = &mut dx[..x.len()];
-                if slot.role == Role::ReLU {
+                if SET & RELU_ALONE != 0 && slot.role == Role::ReLU {
                     dx.copy_from_slice(dy);
                 } else {
                     let acc = &mut self.words[..x.len()];
@@ -305,9 +316,9 @@ impl<'m> Net<'m> {
                     if let Role::Sums { exponent } = slot.role {
                         let w = part(self.frozen, self.weights, slot);
                         let w = &w[..slot.weights()];
-                        slot.layer.backward(Backward { w, errors, acc, xs: slot.xs });
+                        slot.layer.backward_of::<SET>(Backward { w, errors, acc, xs: slot.xs });
                         scale = scale.times(self.scales[i].w).shifted(exponent);
-                    } else {
+                    } else if SET & POOL_ALONE != 0 {
                         scatter(errors, slot.xs, acc);
                     }
                     if slot.masked {
@@ -334,7 +345,7 @@ impl<'m> Net<'m> {
                     state: *self.state,
                     recipe,
                 }
-                .apply(w);
+                .apply::<SET>(w);
             }
             turn ^= 1;
         }

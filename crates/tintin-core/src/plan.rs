@@ -72,6 +72,16 @@ pub const fn empty_slots<const N: usize>() -> [Slot; N] {
     [Slot::EMPTY; N]
 }
 
+/// What the first `n` slots need of the code, as a set of layers.
+pub const fn layer_set(slots: &[Slot], n: usize) -> u16 {
+    let (mut set, mut i) = (0, 0);
+    while i < n {
+        set |= slots[i].bits();
+        i += 1;
+    }
+    set
+}
+
 /// Plans `layers` for samples of shape `input`: fills `slots` (at least [`most_slots`] of them) and gives the sizes.
 ///
 /// # Errors

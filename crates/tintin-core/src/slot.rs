@@ -1,6 +1,6 @@
 //! What a plan consists of: slots with their offsets, and sizes by role.
 
-use crate::layers::{Layer, MaxPool2d, Role};
+use crate::layers::{BIAS, Layer, MaxPool2d, POOL_ALONE, RELU_ALONE, Role};
 use crate::shape::Shape;
 use crate::tensor::Scale;
 
@@ -128,6 +128,16 @@ impl Slot {
     /// Multiply-accumulates of one sample's forward pass, counted densely.
     pub const fn products(&self) -> usize {
         self.ss.places() * self.weights()
+    }
+
+    /// What the slot needs of the code, as a set of layers.
+    pub const fn bits(&self) -> u16 {
+        match self.role {
+            Role::Sums { .. } => self.layer.bit() | if self.bias { BIAS } else { 0 },
+            Role::MaxPool(_) => POOL_ALONE,
+            Role::ReLU => RELU_ALONE,
+            Role::Rename => 0,
+        }
     }
 
     /// Pools, on sums or on mantissas.

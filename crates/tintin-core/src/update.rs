@@ -1,7 +1,7 @@
 //! The update of a slot: exact gradient rows, a block at a time, and the rule that turns each into new weights (N19, N21).
 
 use crate::kernels::Outer;
-use crate::layers::{Errors, Gradient};
+use crate::layers::{BIAS, Errors, Gradient};
 use crate::net::State;
 use crate::optim::{Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer_row, tintin_row};
 use crate::rescale::peak;
@@ -28,7 +28,7 @@ pub(crate) struct Update<'a> {
 }
 
 impl Update<'_> {
-    pub fn apply(mut self, w: &mut [i8]) {
+    pub fn apply<const SET: u16>(mut self, w: &mut [i8]) {
         let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
         let (weights, bias) = w.split_at_mut(self.slot.weights());
         let block = if self.gradient_rows == 0 { rows } else { self.gradient_rows.min(rows) };
@@ -42,13 +42,13 @@ impl Update<'_> {
                 }
                 for o in (0..if outer { 0 } else { rows }).step_by(block) {
                     let count = block.min(rows - o);
-                    self.rows(o..o + count);
+                    self.rows::<SET>(o..o + count);
                     let w = weights[o * row..].chunks_exact_mut(row);
                     for (i, (w, g)) in w.zip(self.words.chunks_exact(row)).take(count).enumerate() {
                         tintin_row(w, g, a, self.recipe.rounding, self.draws(o + i));
                     }
                 }
-                if !bias.is_empty() {
+                if SET & BIAS != 0 && !bias.is_empty() {
                     self.bias_row();
                     let a = self.alignment(self.error, self.scales.b, margin);
                     let g = &self.words[..rows];
@@ -60,14 +60,14 @@ impl Update<'_> {
                 let mut top = 0;
                 for o in (0..rows).step_by(block) {
                     let count = block.min(rows - o);
-                    self.rows(o..o + count);
+                    self.rows::<SET>(o..o + count);
                     top = peak(&self.words[..count * row]).max(top);
                 }
                 if let Some(n) = NitiShift::new(top, mu) {
                     for o in (0..rows).step_by(block) {
                         let count = block.min(rows - o);
                         if block < rows {
-                            self.rows(o..o + count);
+                            self.rows::<SET>(o..o + count);
                         }
                         let w = weights[o * row..].chunks_exact_mut(row);
                         let pairs = w.zip(self.words.chunks_exact(row)).take(count);
@@ -76,7 +76,7 @@ impl Update<'_> {
                         }
                     }
                 }
-                if !bias.is_empty() {
+                if SET & BIAS != 0 && !bias.is_empty() {
                     self.bias_row();
                     let g = &self.words[..rows];
                     if let Some(n) = NitiShift::new(peak(g), mu) {
@@ -106,11 +106,11 @@ impl Update<'_> {
     }
 
     /// Exact gradient of some weight rows, into the words.
-    fn rows(&mut self, rows: core::ops::Range<usize>) {
+    fn rows<const SET: u16>(&mut self, rows: core::ops::Range<usize>) {
         let acc = &mut self.words[..rows.len() * self.slot.row as usize];
         acc.fill(0);
         let (x, errors, xs) = (self.x, self.errors, self.slot.xs);
-        self.slot.layer.gradient(Gradient { x, errors, acc, xs, rows, workspace: self.workspace });
+        self.slot.layer.gradient_of::<SET>(Gradient { x, errors, acc, xs, rows, workspace: self.workspace });
     }
 
     /// Exact gradient of the bias, into the words.

@@ -215,6 +215,15 @@ pub trait Sums {
     }
 }
 
+/// The set of all layers. A net over a smaller set contains the code of that set alone: see [`Slot::bits`](crate::plan::Slot::bits).
+pub const ALL: u16 = u16::MAX;
+/// In a set: biases.
+pub const BIAS: u16 = 1 << 13;
+/// In a set: a MaxPool2d on mantissas.
+pub const POOL_ALONE: u16 = 1 << 14;
+/// In a set: a ReLU on mantissas.
+pub const RELU_ALONE: u16 = 1 << 15;
+
 /// Bytes of a layer record in a file.
 pub const RECORD: usize = 16;
 
@@ -321,6 +330,11 @@ macro_rules! layers {
                 Self::unpack(fields.record(code))
             }
 
+            /// The layer's bit in a set of layers.
+            pub const fn bit(self) -> u16 {
+                match self { $(Layer::$layer(_) => 1 << ($code - 1),)* }
+            }
+
             /// The layer's name.
             pub const fn name(self) -> &'static str {
                 match self { $(Layer::$layer(_) => stringify!($layer),)* }
@@ -350,12 +364,26 @@ macro_rules! layers {
 
             /// See [`Sums::forward`].
             pub fn forward(&self, call: Forward<'_>) {
-                match self { $(Layer::$layer(layer) => layers!(@$sums layer.forward(call)),)* }
+                self.forward_of::<ALL>(call);
+            }
+
+            pub(crate) fn forward_of<const SET: u16>(&self, call: Forward<'_>) {
+                match self {
+                    $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.forward(call)),)*
+                    _ => {}
+                }
             }
 
             /// See [`Sums::backward`].
             pub fn backward(&self, call: Backward<'_>) {
-                match self { $(Layer::$layer(layer) => layers!(@$sums layer.backward(call)),)* }
+                self.backward_of::<ALL>(call);
+            }
+
+            pub(crate) fn backward_of<const SET: u16>(&self, call: Backward<'_>) {
+                match self {
+                    $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.backward(call)),)*
+                    _ => {}
+                }
             }
 
             /// See [`Sums::is_outer`].
@@ -365,7 +393,14 @@ macro_rules! layers {
 
             /// See [`Sums::gradient`].
             pub fn gradient(&self, call: Gradient<'_>) {
-                match self { $(Layer::$layer(layer) => layers!(@$sums layer.gradient(call)),)* }
+                self.gradient_of::<ALL>(call);
+            }
+
+            pub(crate) fn gradient_of<const SET: u16>(&self, call: Gradient<'_>) {
+                match self {
+                    $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.gradient(call)),)*
+                    _ => {}
+                }
             }
         }
     };

@@ -13,7 +13,7 @@ mod firmware {
     fn main() -> ! {
         static mut MEMORY: net::Memory = net::Memory::new(); // lent by `entry`, once
         static mut IMAGE: [i8; 28 * 28] = [0; 28 * 28]; // a camera would fill it
-        let mut net = net::net(MEMORY);
+        let mut net = net::lean(MEMORY, &[]);
         net.initialise(SEED);
         loop {
             let label = black_box(3);

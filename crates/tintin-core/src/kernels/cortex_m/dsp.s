@@ -14,21 +14,14 @@ tintin_multiply:
     push {r4-r11, lr}
     ldr r4, [sp, #36]
     sub sp, #24
-    lsrs r5, r4, #2             @ groups of four values
-    adr r7, 2f                  @ two groups a turn: where the first turn starts
-    beq 7f
-    tst r5, #1
-    beq 8f
-    adr r7, 3f
-    b 8f
-7:  adr r7, 4f
-8:  orr r7, #1                  @ Thumb
+    lsr r5, r4, #2              @ groups of four values, two a turn
+    and r7, r5, #1
     add r5, #1
     lsr r5, r5, #1
     strd r0, r5, [sp]           @ quad, turns
     and r4, r4, #3
     lsl r3, r3, #2
-    strd r7, r3, [sp, #8]       @ start, from patch to patch in acc
+    strd r7, r3, [sp, #8]       @ the first turn has one group, from patch to patch in acc
     add r3, r2
     strd r3, r4, [sp, #16]      @ end of the first patch in acc, values left over
     mov lr, r2
@@ -39,8 +32,10 @@ tintin_multiply:
     ldr r5, [r8]
     ldr r6, [r8, r7]
     ldrd r0, r2, [sp]
-    bx r12
-    .balign 4
+    cmp r12, #0
+    bne 3f
+    cmp r2, #0
+    beq 4f
     .macro tintin_group
     ldr r12, [r1], #4
     ldm r0!, {r7-r10}
@@ -57,11 +52,9 @@ tintin_multiply:
     smlad r6, r10, r12, r6
     .endm
 2:  tintin_group
-    .balign 4
 3:  tintin_group
     subs r2, #1
     bne 2b
-    .balign 4
 4:  ldrd r11, r2, [sp, #16]
     cbz r2, 6f
     ldm r0!, {r7-r10}
