@@ -3,6 +3,7 @@
 # make setup   only the set-up: .venv, Rust, the wheel, the checkers
 # make bench   the accuracy rows of docs/results.md; takes hours (benchmarks/README.md tells what else there is)
 # make bench-device   instructions, flash and RAM on emulated Cortex-M cores; takes seconds, wants QEMU
+# make firmware-data   real handwritten digits as a file, for the firmware of crates/tintin-mcu/boards
 # make clean   remove everything that was built
 #
 # Nothing is done twice: each finished step leaves a stamp in .venv/stamps, and a step runs again only when
@@ -20,7 +21,7 @@ BENCH := $(filter-out benchmarks/float32% benchmarks/epoch_time.py,$(wildcard be
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup wheel checkers demo test bench bench-device clean
+.PHONY: help setup wheel checkers demo test bench bench-device firmware-data clean
 .DELETE_ON_ERROR:
 
 help:
@@ -43,6 +44,11 @@ bench: wheel
 
 bench-device:
 	@scripts/bench-device.sh
+
+firmware-data: target/firmware/digits.bin
+
+target/firmware/digits.bin: scripts/firmware_data.py | $(STAMPS)/wheel
+	@$(PY) scripts/firmware_data.py $@
 
 clean:
 	rm -rf target .venv tintin-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
