@@ -1,8 +1,8 @@
 """Write scikit-learn's handwritten digits for firmware: target/firmware/digits.bin, or the file named.
 
-`TDIG`, number of training and of test samples (u16, little-endian), then 64 pixels 0..16 and the class of each sample: what
-`crates/tintin-mcu/src/apps/digits.rs` reads. The split is that of `tintin.datasets.load("digits")`. The same file comes out
-every time. `make firmware-data` runs this with the Python that has scikit-learn.
+`TDIG`, number of training and of test samples (u16, little-endian), then 64 pixels 0..16 and the class of each sample:
+what `crates/tintin-mcu/src/apps/digits.rs` reads. The split is that of `tintin.datasets.load("digits")`. The same file
+comes out every time. `make firmware-data` runs this with the Python that has scikit-learn.
 """
 
 from __future__ import annotations

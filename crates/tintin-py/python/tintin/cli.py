@@ -1,4 +1,4 @@
-"""The `tintin` command: train, eval, report, demo, doctor.
+"""The `tintin` command: train, eval, report, demo, boards, doctor.
 
 With `--json`, stdout carries exactly one JSON object and everything else goes to stderr. Exit codes: 0 done,
 2 a mistake in the command or its input (one line on stderr), 130 interrupted.
@@ -103,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     demo.add_argument("--out-dir", type=Path, default=Path("tintin-demo"), help="default: %(default)s")
 
+    boards = command("boards", _boards, "Tell the boards there is firmware for, and which of them a saved net fits.")
+    boards.add_argument("model", type=Path, nargs="?", metavar="MODEL.tin")
+    boards.add_argument("--batch-size", type=_positive, default=1, help="samples of a step (default: %(default)s)")
+    boards.add_argument("--inference", action="store_true", help="the net is used there, not trained")
+
     command("doctor", _doctor, "Tell versions, optional packages, data sets and tools, found or missing.")
     return parser
 
@@ -199,6 +204,20 @@ def _demo(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         _verdict(result), f"model   {model_path}", f"picture {picture}",
     ]  # fmt: skip
     return result, "\n".join(text)
+
+
+def _boards(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    import tintin
+
+    from . import boards
+
+    fits = None
+    if arguments.model is not None:
+        net = tintin.load(arguments.model)
+        fits = boards.fit(net, batch_size=arguments.batch_size, training=not arguments.inference)
+    elif arguments.batch_size != 1 or arguments.inference:
+        raise ValueError("--batch-size and --inference say how a model is used: name its file (tintin boards m.tin)")
+    return {"boards": boards.facts(fits)}, boards.text(fits)
 
 
 def _doctor(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:

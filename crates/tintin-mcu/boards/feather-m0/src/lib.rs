@@ -3,14 +3,14 @@
 
 use atsamd_hal::clock::GenericClockController;
 use atsamd_hal::fugit::RateExtU32;
-use atsamd_hal::gpio::{PA22, PA23, Pins};
+use atsamd_hal::gpio::{AlternateC, PA22, PA23, Pin, Pins};
 use atsamd_hal::pac;
 use atsamd_hal::sercom::{Sercom3, i2c};
 use cortex_m::Peripherals;
 use tintin_board_support::SysTickClock;
 
 /// I2C bus of the accelerometer.
-pub type Bus = i2c::I2c<i2c::Config<i2c::Pads<Sercom3, PA22, PA23>>>;
+pub type Bus = i2c::I2c<i2c::Config<i2c::Pads<Sercom3, Pin<PA22, AlternateC>, Pin<PA23, AlternateC>>>>;
 
 /// What this board lends.
 pub struct Board {

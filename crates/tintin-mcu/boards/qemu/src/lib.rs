@@ -1,6 +1,9 @@
 //! QEMU's MPS2 boards: text through semihosting, time from the 25 MHz that their SysTick counts.
 #![no_std]
 
+pub mod sensor;
+pub mod shaker;
+
 use cortex_m::Peripherals;
 use cortex_m_semihosting::debug::{EXIT_SUCCESS, exit};
 use cortex_m_semihosting::hio::{self, HostStream};

@@ -1,6 +1,6 @@
 //! Accelerations of a simulated machine, also for the test on the host: an unbalanced rotor, a hum, and noise.
 
-use tintin_core::rng::Draws;
+use tintin_mcu::tintin_core::rng::Draws;
 
 /// Sample number `n` in 1/1024 g at 400 samples a second; a worn bearing adds a short knock every 19 samples.
 pub fn acceleration(n: u32, worn: bool) -> [i16; 3] {

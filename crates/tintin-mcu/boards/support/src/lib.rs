@@ -8,7 +8,7 @@ mod rtt;
 
 pub use clock::SysTickClock;
 #[cfg(feature = "rtt")]
-pub use rtt::{digits};
+pub use rtt::{digits, vibration};
 
 /// The handwritten digits as a file; `make firmware-data` makes it.
 #[macro_export]

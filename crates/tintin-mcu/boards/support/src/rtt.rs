@@ -4,9 +4,11 @@ use crate::SysTickClock;
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use cortex_m::asm;
+use embedded_hal::i2c::I2c;
 use rtt_target::{ChannelMode, rprint, rtt_init, set_print_channel};
 use tintin_mcu::apps::digits::{self, Digits};
-use tintin_mcu::fault::Fault;
+use tintin_mcu::apps::vibration::{self, Lsm303, Monitor};
+use tintin_mcu::fault::{Fault, guard_stack};
 
 struct Text;
 
@@ -29,12 +31,23 @@ impl Write for Text {
 
 /// Runs [`digits::run`] and stays.
 pub fn digits(memory: &mut digits::net::Memory, file: &[u8], mut clock: SysTickClock) -> ! {
+    guard_stack();
     let mut text = Text::start();
     match Digits::read(file) {
         Ok(data) => _ = digits::run(memory, &data, &mut clock, &mut text),
         Err(error) => _ = writeln!(text, "{error}"),
     }
     rest()
+}
+
+/// Runs [`vibration::run`] on an LSM303AGR, on and on.
+pub fn vibration(memory: &mut vibration::net::Memory, bus: impl I2c, mut clock: SysTickClock) -> ! {
+    guard_stack();
+    let mut text = Text::start();
+    let (mut monitor, mut sensor) = (Monitor::new(memory), Lsm303::new(bus));
+    loop {
+        let _ = vibration::run(&mut monitor, &mut sensor, &mut clock, &mut text, u32::MAX);
+    }
 }
 
 fn rest() -> ! {
