@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -133,7 +134,7 @@ def _kb(count: int) -> str:
     return f"{count // 1024} KB"
 
 
-def _columns(rows: list[tuple[str, ...]], left: tuple[int, ...]) -> str:
+def _columns(rows: Sequence[tuple[str, ...]], left: tuple[int, ...]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = []
     for row in rows:

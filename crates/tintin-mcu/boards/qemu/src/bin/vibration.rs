@@ -14,7 +14,9 @@ fn main() -> ! {
     let mut sensor = Lsm303::new(Simulated::default());
     let normal = run(&mut monitor, &mut sensor, &mut clock, &mut text, LEARN + MEASURE as u32 + 100).unwrap();
     assert!(normal.normal >= 98, "{normal:?}");
-    let mut sensor = Lsm303::new(Simulated { worn: true, ..sensor.release() });
+    let mut machine = sensor.release();
+    machine.worn = true;
+    let mut sensor = Lsm303::new(machine);
     let worn = run(&mut monitor, &mut sensor, &mut clock, &mut text, 50).unwrap();
     assert!(worn.changed == 50, "{worn:?}");
     qemu::done()
