@@ -31,7 +31,7 @@ pub fn start() -> Board {
     let core_clock = clocks.gclk0();
     let bus_clock = clocks.sercom3_core(&core_clock).unwrap();
     let pins = Pins::new(chip.port);
-    let pads = i2c::Pads::new(pins.pa22.into(), pins.pa23.into());
+    let pads = i2c::Pads::new(pins.pa22, pins.pa23);
     let bus = i2c::Config::new(&chip.pm, chip.sercom3, pads, bus_clock.freq()).baud(400.kHz()).enable();
     Board { clock: SysTickClock::start(core.SYST, 48_000_000), bus }
 }
