@@ -26,6 +26,3 @@ pub fn done() -> ! {
         exit(EXIT_SUCCESS);
     }
 }
-
-#[path = "../../../src/faults.rs"]
-mod faults;

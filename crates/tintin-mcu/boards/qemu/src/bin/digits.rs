@@ -2,6 +2,9 @@
 #![no_std]
 #![no_main]
 
+#[path = "../../../../src/faults.rs"]
+mod faults;
+
 use cortex_m_rt::entry;
 use tintin_mcu::apps::digits::{Digits, net, run};
 

@@ -2,6 +2,9 @@
 #![no_std]
 #![no_main]
 
+#[path = "../../../../src/faults.rs"]
+mod faults;
+
 use cortex_m_rt::entry;
 use qemu::sensor::Simulated;
 use tintin_mcu::apps::vibration::{LEARN, Lsm303, MEASURE, Monitor, net, run};
