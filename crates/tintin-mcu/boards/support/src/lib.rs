@@ -15,11 +15,15 @@ pub use rtt::{digits, vibration};
 macro_rules! digits_file {
     () => {{
         #[cfg(no_digits)]
-        compile_error!(
-            "no handwritten digits to put into the firmware: run `make firmware-data` in the root of the repository, or \
-             name a file it made in TINTIN_DIGITS"
-        );
+        const FILE: &[u8] = {
+            compile_error!(
+                "no handwritten digits to put into the firmware: run `make firmware-data` in the root of the repository, \
+                 or name a file it made in TINTIN_DIGITS"
+            );
+            &[]
+        };
         #[cfg(not(no_digits))]
-        include_bytes!(env!("TINTIN_DIGITS"))
+        const FILE: &[u8] = include_bytes!(env!("TINTIN_DIGITS"));
+        FILE
     }};
 }
