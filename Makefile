@@ -5,6 +5,7 @@
 # make firmware   images for `tintin verify` into target/firmware, and into the wheel that is built next
 # make parity     emulated cores against the wheel, step by step; installs compiler targets and QEMU where it can
 # make bench-device   cost of a training step on emulated Cortex-M cores beside float32 in C; minutes, wants QEMU
+# make firmware-data   real handwritten digits as a file, for the firmware of crates/tintin-mcu/boards
 # make clean   remove everything that was built
 #
 # Nothing is done twice: each finished step leaves a stamp in .venv/stamps, and a step runs again only when
@@ -22,7 +23,7 @@ BENCH := $(filter-out benchmarks/float32% benchmarks/epoch_time.py,$(wildcard be
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup wheel checkers demo test bench bench-device firmware parity clean
+.PHONY: help setup wheel checkers demo test bench bench-device firmware firmware-data parity clean
 .DELETE_ON_ERROR:
 
 help:
@@ -52,6 +53,11 @@ firmware:
 parity: setup firmware
 	@scripts/setup-qemu.sh
 	$(PY) -m pytest -q tests/parity
+
+firmware-data: target/firmware/digits.bin
+
+target/firmware/digits.bin: scripts/firmware_data.py | $(STAMPS)/wheel
+	@$(PY) scripts/firmware_data.py $@
 
 clean:
 	rm -rf target crates/tintin-py/python/tintin/device/images .venv tintin-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,11 @@
 //! The static owner of a net's memory: sizes are const generics, the compiler fills them from the plan.
 
+use crate::file::Contents;
+use crate::layers::Layer;
 use crate::net::{Memory, Net, State};
+use crate::optim::Recipe;
 use crate::plan::{Sizes, Slot, SlotScales};
+use crate::shape::Shape;
 
 /// Memory of one net. All zero at the start, so a `static` of it lies in `.bss` and costs no flash.
 pub struct Arena<const BYTES: usize, const WORDS: usize, const SLOTS: usize> {
@@ -45,5 +49,18 @@ impl<const BYTES: usize, const WORDS: usize, const SLOTS: usize> Arena<BYTES, WO
         let memory =
             Memory { frozen, weights, bytes, words: &mut self.words, scales: &mut self.scales, state: &mut self.state };
         Net::lean(slots, sizes, memory)
+    }
+    /// The model in this memory as a `.tin` file to be: of the planned `layers` for samples of shape `input`. `frozen` and sizes as
+    /// for [`Arena::net`].
+    pub fn contents<'m>(
+        &'m self,
+        (layers, input): (&'m [Layer], Shape),
+        slots: &'m [Slot],
+        sizes: &'m Sizes,
+        frozen: &'m [i8],
+        recipe: Option<Recipe>,
+    ) -> Contents<'m> {
+        let mantissas = &self.bytes[..sizes.trained_weights()];
+        Contents { layers, input, state: self.state, recipe, slots, sizes, scales: &self.scales, frozen, mantissas }
     }
 }

@@ -21,12 +21,12 @@ const CRC: usize = 4;
 
 /// CRC-32 (ISO-HDLC: polynomial 0xEDB88320 reflected, start and final xor all ones).
 pub const fn crc32(bytes: &[u8]) -> u32 {
-    !crc32_more(u32::MAX, bytes)
+    !crc32_of(u32::MAX, bytes)
 }
 
-/// The same without the xor at start and end: goes on over several pieces.
-const fn crc32_more(mut crc: u32, bytes: &[u8]) -> u32 {
-    let table = nibble_table();
+/// The same without the xor at start and end: goes on over several pieces, from `u32::MAX` on.
+pub const fn crc32_of(mut crc: u32, bytes: &[u8]) -> u32 {
+    let table = const { nibble_table() };
     let mut i = 0;
     while i < bytes.len() {
         crc ^= bytes[i] as u32;
@@ -39,12 +39,12 @@ const fn crc32_more(mut crc: u32, bytes: &[u8]) -> u32 {
 
 /// Check sum of an input shape and the layers behind it, as they stand in a file.
 pub const fn list_sum(layers: &[Layer], input: Shape) -> u32 {
-    let mut sum = crc32_more(u32::MAX, &input.h.to_le_bytes());
-    sum = crc32_more(sum, &input.w.to_le_bytes());
-    sum = crc32_more(sum, &input.c.to_le_bytes());
+    let mut sum = crc32_of(u32::MAX, &input.h.to_le_bytes());
+    sum = crc32_of(sum, &input.w.to_le_bytes());
+    sum = crc32_of(sum, &input.c.to_le_bytes());
     let mut i = 0;
     while i < layers.len() {
-        sum = crc32_more(sum, &layers[i].pack());
+        sum = crc32_of(sum, &layers[i].pack());
         i += 1;
     }
     sum
@@ -146,7 +146,7 @@ impl Header {
 
     /// [`list_sum`] of the file this header was read from.
     pub fn list_sum(&self, bytes: &[u8]) -> u32 {
-        crc32_more(crc32_more(u32::MAX, &bytes[20..32]), &bytes[HEAD..][..self.layers * RECORD])
+        crc32_of(crc32_of(u32::MAX, &bytes[20..32]), &bytes[HEAD..][..self.layers * RECORD])
     }
 }
 
@@ -327,7 +327,9 @@ pub struct Contents<'a> {
     pub sizes: &'a Sizes,
     /// Scales of the slots.
     pub scales: &'a [SlotScales],
-    /// All weights and biases.
+    /// Weights and biases of the frozen prefix.
+    pub frozen: &'a [i8],
+    /// All others.
     pub mantissas: &'a [i8],
 }
 
@@ -337,48 +339,82 @@ impl Contents<'_> {
     /// # Errors
     /// A scale outside the eight bits a file keeps, more than 65 535 layers or 4 GiB.
     pub fn write(&self, out: &mut [u8]) -> Result<(), FileError> {
-        let slots = &self.slots[..self.sizes.slots];
-        let length = u32::try_from(out.len()).map_err(|_| FileError::Value("file length"))?;
-        let layers = u16::try_from(self.layers.len()).map_err(|_| FileError::Value("layer count"))?;
-        out.fill(0);
-        out[..8].copy_from_slice(&MAGIC);
-        out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
-        out[10..12].copy_from_slice(&NUMERICS.to_le_bytes());
-        out[12..16].copy_from_slice(&length.to_le_bytes());
-        out[16..18].copy_from_slice(&layers.to_le_bytes());
-        out[18] = u8::from(self.recipe.is_some());
-        let words = [self.input.h, self.input.w, self.input.c, self.state.seed, self.state.step];
-        for (out, v) in out[20..40].chunks_exact_mut(4).zip(words) {
-            out.copy_from_slice(&v.to_le_bytes());
-        }
-        if let Some(recipe) = &self.recipe {
-            out[HEAD - RECIPE..HEAD].copy_from_slice(&pack_recipe(recipe));
-        }
-        let mut at = HEAD;
-        for layer in self.layers {
-            out[at..at + RECORD].copy_from_slice(&layer.pack());
-            at += RECORD;
-        }
-        let crc = crc32(&out[..at]);
-        out[at..at + CRC].copy_from_slice(&crc.to_le_bytes());
-        at += CRC;
-        for (slot, scales) in slots.iter().zip(self.scales) {
-            for scale in [scales.w, scales.b].iter().take(tensors(slot)) {
-                for (out, e) in out[at..at + 3].iter_mut().zip([scale.s, scale.u, scale.d]) {
-                    let e = i8::try_from(e).map_err(|_| FileError::Value("scale"))?;
-                    *out = e.cast_unsigned();
-                }
-                at += 4;
-            }
-        }
-        for (out, q) in out[at..].iter_mut().zip(self.mantissas) {
-            *out = q.cast_unsigned();
-        }
-        let end = out.len() - CRC;
-        let crc = crc32(&out[..end]);
-        out[end..].copy_from_slice(&crc.to_le_bytes());
-        Ok(())
+        let mut at = 0;
+        self.write_to(|piece| {
+            out[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+            Ok(())
+        })
     }
+
+    /// Hands the file to `sink` in pieces of at most [`PIECE`] bytes, from start to end: for memory that does not hold all of it.
+    ///
+    /// # Errors
+    /// As [`Contents::write`], before the first piece; then those of `sink`.
+    pub fn write_to<E: From<FileError>>(&self, sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let slots = &self.slots[..self.sizes.slots];
+        let length = file_len(self.layers.len(), slots, self.sizes);
+        let length = u32::try_from(length).map_err(|_| FileError::Value("file length"))?;
+        let layers = u16::try_from(self.layers.len()).map_err(|_| FileError::Value("layer count"))?;
+        let scales = || {
+            let pairs = slots.iter().zip(self.scales);
+            pairs.flat_map(|(slot, scales)| [scales.w, scales.b].into_iter().take(tensors(slot)))
+        };
+        for scale in scales() {
+            packed(scale)?;
+        }
+        let mut out = Pieces { sink, crc: u32::MAX };
+        out.put(&MAGIC)?;
+        out.put(&FORMAT.to_le_bytes())?;
+        out.put(&NUMERICS.to_le_bytes())?;
+        out.put(&length.to_le_bytes())?;
+        out.put(&layers.to_le_bytes())?;
+        out.put(&u16::from(self.recipe.is_some()).to_le_bytes())?;
+        for v in [self.input.h, self.input.w, self.input.c, self.state.seed, self.state.step] {
+            out.put(&v.to_le_bytes())?;
+        }
+        out.put(&self.recipe.as_ref().map_or([0; HEAD - 40], pack_recipe))?;
+        for layer in self.layers {
+            out.put(&layer.pack())?;
+        }
+        out.put(&(!out.crc).to_le_bytes())?;
+        for scale in scales() {
+            out.put(&packed(scale)?)?;
+        }
+        for q in self.frozen.chunks(PIECE).chain(self.mantissas.chunks(PIECE)) {
+            let mut bytes = [0; PIECE];
+            for (b, q) in bytes.iter_mut().zip(q) {
+                *b = q.cast_unsigned();
+            }
+            out.put(&bytes[..q.len()])?;
+        }
+        out.put(&(!out.crc).to_le_bytes())
+    }
+}
+
+/// Most bytes that [`Contents::write_to`] hands over at once.
+pub const PIECE: usize = 64;
+
+/// A sink that keeps the check sum of what went through.
+struct Pieces<S> {
+    sink: S,
+    crc: u32,
+}
+
+impl<S> Pieces<S> {
+    fn put<E>(&mut self, bytes: &[u8]) -> Result<(), E>
+    where
+        S: FnMut(&[u8]) -> Result<(), E>,
+    {
+        self.crc = crc32_of(self.crc, bytes);
+        (self.sink)(bytes)
+    }
+}
+
+/// A scale as a file keeps it.
+fn packed(scale: Scale) -> Result<[u8; 4], FileError> {
+    let byte = |e| i8::try_from(e).map(i8::cast_unsigned).map_err(|_| FileError::Value("scale"));
+    Ok([byte(scale.s)?, byte(scale.u)?, byte(scale.d)?, 0])
 }
 
 #[cfg(test)]

@@ -196,6 +196,7 @@ impl Model {
             slots,
             sizes,
             scales: &self.scales,
+            frozen: &[],
             mantissas: &self.weights,
         };
         contents.write(&mut out)?;

@@ -194,5 +194,13 @@ macro_rules! model {
         pub fn net_with<'m>(memory: &'m mut Memory, frozen: &'m [i8]) -> $crate::net::Net<'m> {
             memory.net(&SLOTS, &SIZES, frozen)
         }
+        /// The model in this memory as a `.tin` file to be written; `frozen` as for `net_with`.
+        pub fn contents<'m>(
+            memory: &'m Memory,
+            frozen: &'m [i8],
+            recipe: Option<$crate::optim::Recipe>,
+        ) -> $crate::file::Contents<'m> {
+            memory.contents((&LAYERS, INPUT), &SLOTS, &SIZES, frozen, recipe)
+        }
     };
 }

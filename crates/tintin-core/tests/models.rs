@@ -6,7 +6,8 @@ mod lenet5;
 
 use lenet5::{RECIPE, SEED, drawn, image, net as lenet, train, trained};
 use std::sync::Mutex;
-use tintin_core::file::{Header, Weights};
+use tintin_core::error::FileError;
+use tintin_core::file::{self, Header, Weights};
 use tintin_core::heap::Model;
 use tintin_core::layers::*;
 use tintin_core::loss::{Loss, Target};
@@ -120,4 +121,29 @@ fn a_net_without_weights_is_measured() {
     let mut net = model.net(Options::inference()).unwrap();
     let score = net.evaluate(&[5, 5, -5, 0], -7, Target::Labels(&[0]), Loss::CrossEntropy);
     assert_eq!((score.correct, score.loss > 1 << 16), (1, true));
+}
+
+/// A chip writes the file piece by piece: the same bytes as the heap's, frozen prefix and all.
+#[test]
+fn a_static_net_saves_what_it_loads() {
+    let whole = include_bytes!("data/lenet5.tin");
+    let mut memory = Box::new(from_file::Memory::new());
+    from_file::load(&mut memory).unwrap();
+    let mut saved = Vec::new();
+    let recipe = Header::read(whole).unwrap().recipe;
+    from_file::contents(&memory, &[], recipe)
+        .write_to(|piece| -> Result<(), FileError> {
+            assert!(piece.len() <= file::PIECE);
+            saved.extend_from_slice(piece);
+            Ok(())
+        })
+        .unwrap();
+    assert!(saved == whole, "the file read and the file written differ");
+
+    let mut memory = Box::new(tail::Memory::new());
+    tail::load(&mut memory).unwrap();
+    let frozen = file::frozen(tail::FILE, &tail::SIZES);
+    let mut saved = vec![0; whole.len()];
+    tail::contents(&memory, frozen, recipe).write(&mut saved).unwrap();
+    assert!(saved == whole, "the file of a net with a frozen prefix differs");
 }

@@ -2,9 +2,9 @@
 
 use core::fmt::Write;
 use core::panic::PanicInfo;
-use cortex_m_rt::{ExceptionFrame, exception};
 use cortex_m_semihosting::debug::{EXIT_FAILURE, exit};
 use cortex_m_semihosting::hio;
+use tintin_mcu::fault::Fault;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
@@ -16,7 +16,8 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     }
 }
 
-#[exception]
-unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-    panic!("hard fault: {frame:?}");
+fn report(fault: Fault) -> ! {
+    panic!("{fault}");
 }
+
+tintin_mcu::hard_fault!(report);

@@ -1,11 +1,17 @@
 //! Tintin on Arm Cortex-M microcontrollers.
 //!
-//! For now: the core, and LeNet-5 as a static model with its training step, compiled for these targets without the standard
-//! library; [`parity`], which runs on emulated cores what the host runs too; and [`runner`], which trains any model it is
-//! sent. Boards and their firmware are to come.
+//! [`board`] is what an application asks of a board, [`apps`] are the applications, [`store`] keeps a model in flash. They know
+//! no board: the packages under `boards/` lend them clocks, pins and buses. [`runner`] trains any model it is sent, [`parity`]
+//! runs on emulated cores what the host runs too; LeNet-5 is here as a static model with its training step.
 #![no_std]
 
 pub use tintin_core;
+
+pub mod apps;
+pub mod board;
+#[cfg(target_os = "none")]
+pub mod fault;
+pub mod store;
 
 /// LeNet-5 for 28×28 images, trained one sample at a time: the one that the tests of the core train.
 #[path = "../../tintin-core/tests/lenet5/bare.rs"]

@@ -216,6 +216,7 @@ impl<'m> Resident<'m> {
             slots,
             sizes,
             scales: self.now.scales,
+            frozen: &[],
             mantissas: cast_slice(weights),
         };
         contents.write(out).map_err(Failure::File)?;

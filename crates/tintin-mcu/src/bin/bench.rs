@@ -87,7 +87,7 @@ mod firmware {
     /// Bytes of stack that `f` takes.
     fn stack(f: impl FnOnce()) -> usize {
         let here: usize;
-        // SAFETY: reads a register; what lies below it is free stack, far from `.bss` in 4 MB.
+        // SAFETY: reads a register; what lies below it is free stack: 64 KB are kept for it.
         unsafe {
             asm!("mov {}, sp", out(reg) here, options(nomem, nostack, preserves_flags));
             for i in 1..=STACK {

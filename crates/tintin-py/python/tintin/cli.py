@@ -1,4 +1,4 @@
-"""The `tintin` command: train, eval, report, demo, audit, verify, doctor.
+"""The `tintin` command: train, eval, report, demo, boards, audit, verify, doctor.
 
 With `--json`, stdout carries exactly one JSON object and everything else goes to stderr. Exit codes: 0 done,
 1 a check found something (audit, verify), 2 a mistake in the command or its input (one line on stderr), 3 emulator or
@@ -132,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--portable", action="store_true", help="firmware without the kernels written for each core, to compare them"
     )
+
+    boards = command("boards", _boards, "Tell the boards there is firmware for, and which of them a saved net fits.")
+    boards.add_argument("model", type=Path, nargs="?", metavar="MODEL.tin")
+    boards.add_argument("--batch-size", type=_positive, default=1, help="samples of a step (default: %(default)s)")
+    boards.add_argument("--inference", action="store_true", help="the net is used there, not trained")
 
     command("doctor", _doctor, "Tell versions, optional packages, data sets and tools, found or missing.")
     return parser
@@ -306,6 +311,19 @@ def _core_line(core: dict[str, Any]) -> str:
     if core["equal"]:
         return f"{core['core']}: {core['steps']} steps, equal, digest {core['digest']} ({about})"
     return f"{core['core']}: DIFFERS after {core['steps']} equal steps at {core['difference']['text']} ({about})"
+
+def _boards(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    import tintin
+
+    from . import boards
+
+    fits = None
+    if arguments.model is not None:
+        net = tintin.load(arguments.model)
+        fits = boards.fit(net, batch_size=arguments.batch_size, training=not arguments.inference)
+    elif arguments.batch_size != 1 or arguments.inference:
+        raise ValueError("--batch-size and --inference say how a model is used: name its file (tintin boards m.tin)")
+    return {"boards": boards.facts(fits)}, boards.text(fits)
 
 
 def _doctor(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
