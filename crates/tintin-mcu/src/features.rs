@@ -87,7 +87,7 @@ fn peak(window: &[i16; WINDOW]) -> u32 {
 }
 
 /// What the bounds have shown to fit.
-#[expect(clippy::cast_possible_truncation)]
+#[allow(clippy::cast_possible_truncation)]
 fn narrow(v: i32) -> i16 {
     debug_assert!(i16::try_from(v).is_ok());
     v as i16
@@ -171,7 +171,7 @@ impl Sums {
         let n = blocks.cast_signed();
         let spread = u64::from(blocks) * self.squares - u64::from(self.sum.unsigned_abs()).pow(2);
         let deviation = (spread << 8).isqrt() / u64::from(blocks);
-        Level { mean: (16 * self.sum + n / 2).div_euclid(n), deviation: deviation.max(1) as i32 }
+        Level { mean: (16 * self.sum + n / 2).div_euclid(n), deviation: deviation as i32 }
     }
 }
 
@@ -180,19 +180,20 @@ impl Sums {
 pub struct Level {
     /// Mean.
     pub mean: i32,
-    /// Standard deviation, rounded down; at least 1.
+    /// Standard deviation, rounded down.
     pub deviation: i32,
 }
 
 impl Level {
     /// Of nothing yet.
-    pub const ZERO: Self = Self { mean: 0, deviation: 1 };
+    pub const ZERO: Self = Self { mean: 0, deviation: 0 };
 
     /// A value in 1/32 of the noise's standard deviation from its mean, cut off at ±4 of them.
     pub fn measure(&self, v: i16) -> i8 {
-        let limit = 4 * self.deviation;
+        let deviation = self.deviation.max(1); // a constant has none
+        let limit = 4 * deviation;
         let distance = (16 * i32::from(v) - self.mean).clamp(-limit, limit);
-        clip((distance * ((1 << 21) / self.deviation) + (1 << 15)) >> 16)
+        clip((distance * ((1 << 21) / deviation) + (1 << 15)) >> 16)
     }
 }
 
@@ -251,7 +252,7 @@ mod tests {
         let level = sums.level(4);
         assert_eq!(level, Level { mean: 12, deviation: 3593 }); // 0.75 and 224.6
         assert_eq!([-32768, 1, 225, 450, 32767].map(|v| level.measure(v)), [-127, 0, 32, 64, 127]);
-        assert_eq!(Sums::ZERO.level(1), Level { mean: 0, deviation: 1 });
+        assert_eq!(Sums::ZERO.level(1), Level::ZERO);
         assert_eq!(Level::ZERO.measure(1), 127);
     }
 

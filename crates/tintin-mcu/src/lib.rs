@@ -7,6 +7,7 @@
 
 pub use tintin_core;
 
+pub mod application;
 pub mod features;
 /// LeNet-5 for 28×28 images, trained one sample at a time: the one that the tests of the core train.
 #[path = "../../tintin-core/tests/lenet5/bare.rs"]

@@ -118,7 +118,7 @@ class NoiseLevel:
         wide = blocks.astype(np.int64)
         total, squares = wide.sum(axis=0), (wide * wide).sum(axis=0)
         deviation = [isqrt(int(spread) << 8) // n for spread in n * squares - total * total]
-        return cls((16 * total + n // 2) // n, np.maximum(deviation, 1))
+        return cls((16 * total + n // 2) // n, np.array(deviation, np.int64))
 
     def measure(self, blocks: Any) -> NDArray[np.int8]:
         """Values in 1/32 of the noise's standard deviation from its mean, cut off at 4 of them: (n, features) int8.
@@ -126,9 +126,10 @@ class NoiseLevel:
         blocks: (n, features) int16. Raises TypeError for what is not int16 and ValueError for another shape.
         """
         blocks = _int16("blocks", blocks, len(self.mean))
-        limit = 4 * self.deviation
+        deviation = np.maximum(self.deviation, 1)  # a constant has none
+        limit = 4 * deviation
         distance = np.clip(16 * blocks.astype(np.int64) - self.mean, -limit, limit)
-        scaled = (distance * ((1 << 21) // self.deviation) + (1 << 15)) >> 16
+        scaled = (distance * ((1 << 21) // deviation) + (1 << 15)) >> 16
         values: NDArray[np.int8] = np.clip(scaled, -127, 127).astype(np.int8)
         return values
 

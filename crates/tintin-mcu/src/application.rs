@@ -1,0 +1,195 @@
+//! Training of an application from a stream of samples, and what came of it: the same text on every machine.
+//!
+//! The stream, little-endian: `TTA1`; u32 seed, epochs, samples of an epoch, test samples; i8 learning shift, i8 what a
+//! milestone adds to it, u8 margin, u8 rounding (0 nearest, 1 pseudo, 2 stochastic); four u32 milestones in steps; what the
+//! application wants before its samples; the samples of all epochs as they come; the test samples. A sample is its label (u8)
+//! and what the sensor gave.
+
+use crate::tintin_core::loss::{Loss, Target};
+use crate::tintin_core::net::Net;
+use crate::tintin_core::optim::{Recipe, Rule, Schedule};
+use crate::tintin_core::rescale::Rounding;
+use core::fmt::{self, Write};
+
+pub mod bearing;
+pub mod spectrum;
+
+/// Most classes that are counted apart.
+const CLASSES: usize = 16;
+const MAGIC: [u8; 4] = *b"TTA1";
+
+/// What ends a training before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The stream ended early.
+    Ended,
+    /// The stream does not begin as one of ours.
+    Magic([u8; 4]),
+    /// A number that cannot be: its name, and what was given.
+    Invalid(&'static str, u32),
+    /// The text could not be written.
+    Output,
+}
+
+impl From<fmt::Error> for Error {
+    fn from(_: fmt::Error) -> Self {
+        Self::Output
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("the stream of samples ended early: make it again with scripts/applications.py"),
+            Self::Magic(found) => write!(f, "not a stream of samples: it begins with {found:02X?}, not {MAGIC:02X?}"),
+            Self::Invalid(name, value) => write!(f, "the stream of samples tells a {name} of {value}, which cannot be"),
+            Self::Output => f.write_str("the output cannot be written"),
+        }
+    }
+}
+
+/// Where samples come from.
+pub trait Source {
+    /// Fills `bytes`, or fails with [`Error::Ended`].
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Error>;
+
+    /// The next byte.
+    fn byte(&mut self) -> Result<u8, Error> {
+        let mut byte = [0];
+        self.fill(&mut byte)?;
+        Ok(byte[0])
+    }
+
+    /// The next four bytes as a number.
+    fn number(&mut self) -> Result<u32, Error> {
+        let mut bytes = [0; 4];
+        self.fill(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// The next values of a sensor.
+    fn values(&mut self, values: &mut [i16]) -> Result<(), Error> {
+        let mut bytes = [0; 128];
+        for values in values.chunks_mut(bytes.len() / 2) {
+            let bytes = &mut bytes[..2 * values.len()];
+            self.fill(bytes)?;
+            for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(2)) {
+                *value = i16::from_le_bytes([bytes[0], bytes[1]]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An application's way from the sensor to the net.
+pub trait Front {
+    /// Takes what comes before the samples.
+    fn start(&mut self, source: &mut impl Source) -> Result<(), Error>;
+    /// Takes what the sensor gave for one sample.
+    fn receive(&mut self, source: &mut impl Source) -> Result<(), Error>;
+    /// What the net takes of it: mantissas of scale 2^-7.
+    fn features(&mut self) -> &[i8];
+}
+
+struct Header {
+    seed: u32,
+    epochs: u32,
+    samples: u32,
+    tests: u32,
+    recipe: Recipe,
+}
+
+impl Header {
+    fn read(source: &mut impl Source) -> Result<Self, Error> {
+        let mut magic = [0; 4];
+        source.fill(&mut magic)?;
+        if magic != MAGIC {
+            return Err(Error::Magic(magic));
+        }
+        let (seed, epochs, samples, tests) = (source.number()?, source.number()?, source.number()?, source.number()?);
+        let [start, change, margin, rounding] = source.number()?.to_le_bytes();
+        let rounding = match rounding {
+            0 => Rounding::Nearest,
+            1 => Rounding::Pseudo,
+            2 => Rounding::Stochastic,
+            other => return Err(Error::Invalid("rounding", other.into())),
+        };
+        if margin > 6 {
+            return Err(Error::Invalid("margin", margin.into()));
+        }
+        let mut milestones = [u32::MAX; 4];
+        for milestone in &mut milestones {
+            *milestone = source.number()?;
+        }
+        let schedule = Schedule { start: start.cast_signed(), change: change.cast_signed(), milestones };
+        let recipe = Recipe { rule: Rule::TinTin { margin }, rounding, loss: Loss::CrossEntropy, schedule };
+        Ok(Self { seed, epochs, samples, tests, recipe })
+    }
+}
+
+fn label(source: &mut impl Source, net: &Net<'_>) -> Result<u8, Error> {
+    let label = source.byte()?;
+    if usize::from(label) < net.output_len() { Ok(label) } else { Err(Error::Invalid("label", label.into())) }
+}
+
+/// Trains `net` on the stream, one sample at a time, and tells digest, loss and right answers of every epoch and the right
+/// answers of every class in the test. `instructions` reads a counter of instructions; what they come to is told last.
+pub fn run(
+    net: &mut Net<'_>,
+    front: &mut impl Front,
+    source: &mut impl Source,
+    out: &mut dyn Write,
+    instructions: fn() -> u32,
+) -> Result<(), Error> {
+    let header = Header::read(source)?;
+    front.start(source)?;
+    net.initialise(header.seed);
+    let (mut front_cost, mut step_cost, mut test_cost) = (0u64, 0u64, 0u64);
+    for epoch in 1..=header.epochs {
+        let (mut loss, mut correct) = (0u64, 0u32);
+        for _ in 0..header.samples {
+            let label = label(source, net)?;
+            front.receive(source)?;
+            let start = instructions();
+            let x = front.features();
+            let middle = instructions();
+            let score = net.train_step(x, -7, Target::Labels(&[label.into()]), &header.recipe);
+            let end = instructions();
+            front_cost += u64::from(middle.wrapping_sub(start));
+            step_cost += u64::from(end.wrapping_sub(middle));
+            loss += u64::from(score.loss);
+            correct += score.correct;
+        }
+        writeln!(
+            out,
+            "epoch {epoch} digest {:#018x} loss {loss} correct {correct} of {}",
+            net.digest(),
+            header.samples
+        )?;
+    }
+    let mut found = [(0u32, 0u32); CLASSES];
+    for _ in 0..header.tests {
+        let label = label(source, net)?;
+        front.receive(source)?;
+        let x = front.features();
+        let start = instructions();
+        let right = net.classify(x, -7) == usize::from(label);
+        test_cost += u64::from(instructions().wrapping_sub(start));
+        let (correct, all) = &mut found[usize::from(label)];
+        *correct += u32::from(right);
+        *all += 1;
+    }
+    for (class, (correct, all)) in found[..net.output_len()].iter().enumerate() {
+        writeln!(out, "test class {class} correct {correct} of {all}")?;
+    }
+    let steps = u64::from(header.epochs) * u64::from(header.samples);
+    let mean = |cost: u64, times: u64| if times == 0 { 0 } else { cost / times };
+    writeln!(
+        out,
+        "instructions features {} step {} predict {}",
+        mean(front_cost, steps),
+        mean(step_cost, steps),
+        mean(test_cost, header.tests.into())
+    )?;
+    Ok(())
+}
