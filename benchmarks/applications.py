@@ -21,7 +21,7 @@ from tintin import Linear, ReLU, features
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What is trained on and what is measured: features int8, the same before rounding in float64, labels, raw rows."""
+    """Samples: features int8, the same before rounding in float64, labels, and the rows of `raw` they come from."""
 
     x: np.ndarray
     fine: np.ndarray
@@ -34,8 +34,8 @@ class Bearing:
 
     name, epochs, learning_shift = "bearing", 10, 5
 
-    def __init__(self):
-        self.data = data = tintin.datasets.cwru()
+    def __init__(self, data=None):
+        self.data = data = data or tintin.datasets.cwru()
         self.raw = np.concatenate([data.x_train, data.x_test])
         self.labels = np.concatenate([data.y_train, data.y_test])
         self.features = features.log_bands(self.raw)
@@ -71,8 +71,8 @@ class Spectrum:
     name, epochs, learning_shift = "spectrum", 10, 5
     repeats = 4  # 1,400 noise blocks against 6,000 with a signal
 
-    def __init__(self):
-        self.data = data = tintin.datasets.spectrum_sensing()
+    def __init__(self, data=None):
+        self.data = data = data or tintin.datasets.spectrum_sensing()
         self.raw = np.concatenate([data.x_train, data.x_test])
         self.labels = np.concatenate([data.y_train, data.y_test])
         self.campaign = np.concatenate([data.about["campaign_train"], data.about["campaign_test"]])

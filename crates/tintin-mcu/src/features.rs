@@ -201,6 +201,43 @@ impl Level {
 mod tests {
     use super::*;
 
+    // Also in tests/python/test_features.py, where the same numbers are made.
+    const PINNED_BANDS: u32 = 2_648_295_670;
+    const PINNED_MEASURES: u32 = 3_669_316_841;
+
+    /// Row `r` of noise from N8's generator, shifted down by `r` mod 16.
+    fn noise<const WIDTH: usize>(rows: u32) -> impl Iterator<Item = [i16; WIDTH]> {
+        let mut state = 1u32;
+        (0..rows).map(move |r| {
+            core::array::from_fn(|_| {
+                state = state.wrapping_mul(0x93D7_65DD).wrapping_add(0x9E37_79B9);
+                ((state >> 16) as i16) >> (r % 16)
+            })
+        })
+    }
+
+    fn pinned(values: impl Iterator<Item = i8>) -> u32 {
+        values.fold(0, |total: u32, v| total.wrapping_mul(31).wrapping_add_signed(v.into()))
+    }
+
+    #[test]
+    fn bands_are_those_of_python() {
+        assert_eq!(pinned(noise(32).flat_map(|mut window| log_bands(&mut window))), PINNED_BANDS);
+    }
+
+    #[test]
+    fn measures_are_those_of_python() {
+        const WIDTH: usize = 59;
+        let mut sums = [Sums::ZERO; WIDTH];
+        for block in noise::<WIDTH>(32).skip(16) {
+            sums.iter_mut().zip(block).for_each(|(sums, v)| sums.add(v));
+        }
+        let levels = sums.map(|sums| sums.level(16));
+        let measures = noise(48)
+            .flat_map(|block: [i16; WIDTH]| core::array::from_fn::<_, WIDTH, _>(|i| levels[i].measure(block[i])));
+        assert_eq!(pinned(measures), PINNED_MEASURES);
+    }
+
     #[test]
     fn a_tone_is_in_its_band_alone() {
         // Line 100: 100 turns in a window.
