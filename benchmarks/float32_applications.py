@@ -27,44 +27,58 @@ SCALE = 128.0
 EPOCHS = 10
 
 
-def initial(widths):
-    """Weights and biases in the range PyTorch's own layers start with."""
-    tensors = []
-    for inputs, outputs in pairwise(widths):
-        bound = inputs**-0.5
-        tensors += [torch.empty(shape).uniform_(-bound, bound) for shape in ((outputs, inputs), (outputs,))]
-    return [tensor.requires_grad_() for tensor in tensors]
+class Nets:
+    """Nets of all rates and seeds, trained side by side: each in its own order of samples, none sees the others."""
 
+    def __init__(self, widths, method, runs):
+        self.method, self.runs, self.tensors = method, runs, []
+        one = []
+        for _, seed in runs:
+            torch.manual_seed(seed)
+            # The range PyTorch's own layers start with.
+            shapes = [(shape, i**-0.5) for i, o in pairwise(widths) for shape in ((o, i), (1, o))]
+            one.append([torch.empty(shape).uniform_(-bound, bound) for shape, bound in shapes])
+        self.tensors = [torch.stack(same).requires_grad_() for same in zip(*one, strict=True)]
+        self.rates = torch.tensor([rate for rate, _ in runs])[:, None, None]
+        self.moments = [(torch.zeros_like(t), torch.zeros_like(t)) for t in self.tensors]
+        self.steps = 0
 
-def forward(tensors, x):
-    for i in range(0, len(tensors), 2):
-        x = functional.linear(x, tensors[i], tensors[i + 1])
-        if i + 2 < len(tensors):
-            x = functional.relu(x)
-    return x
+    def forward(self, x):
+        """Outputs (nets, samples, classes) of inputs (nets, samples, features)."""
+        for i in range(0, len(self.tensors), 2):
+            x = torch.baddbmm(self.tensors[i + 1], x, self.tensors[i].transpose(1, 2))
+            if i + 2 < len(self.tensors):
+                x = functional.relu(x)
+        return x
 
+    def fit(self, x, y):
+        """Batch 1."""
+        orders = [torch.Generator().manual_seed(seed) for _, seed in self.runs]
+        for epoch in range(EPOCHS):
+            rates = self.rates / 4 ** ((2 * epoch >= EPOCHS) + (4 * epoch >= 3 * EPOCHS))
+            rows = torch.stack([torch.randperm(len(x), generator=order) for order in orders], 1)
+            for row in rows:
+                outputs = self.forward(x[row, None])
+                loss = functional.cross_entropy(outputs[:, 0], y[row], reduction="sum")  # of all nets: each its own
+                gradients = torch.autograd.grad(loss, self.tensors)
+                with torch.no_grad():
+                    self.update(gradients, rates)
 
-def train(x, y, widths, method, rate, seed):
-    """Trains at batch 1 and returns the function that tells classes."""
-    torch.manual_seed(seed)
-    tensors = initial(widths)
-    make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[method]
-    optimizer = make(tensors, lr=rate, fused=True)
-    for epoch in range(EPOCHS):
-        now = rate / 4 ** ((2 * epoch >= EPOCHS) + (4 * epoch >= 3 * EPOCHS))
-        optimizer.param_groups[0]["lr"] = now
-        order = torch.randperm(len(x))
-        for sample, label in zip(x[order].split(1), y[order].split(1), strict=True):
-            loss = functional.cross_entropy(forward(tensors, sample), label)
-            for tensor, gradient in zip(tensors, torch.autograd.grad(loss, tensors), strict=True):
-                tensor.grad = gradient
-            optimizer.step()
+    def update(self, gradients, rates):
+        self.steps += 1
+        for tensor, gradient, (mean, square) in zip(self.tensors, gradients, self.moments, strict=True):
+            if self.method == "sgd":
+                tensor.sub_(rates * gradient)
+                continue
+            # Adam as in its paper (arXiv 1412.6980), with its defaults.
+            mean.lerp_(gradient, 0.1)
+            square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            root = (square / (1 - 0.999**self.steps)).sqrt_().add_(1e-8)
+            tensor.sub_(rates / (1 - 0.9**self.steps) * mean / root)
 
-    def classes(x):
+    def classes(self, x):
         with torch.inference_mode():
-            return forward(tensors, x).argmax(1)
-
-    return classes
+            return self.forward(x.expand(len(self.runs), -1, -1)).argmax(2)
 
 
 def split(arrays, kind, i):
@@ -75,15 +89,15 @@ def split(arrays, kind, i):
         yield torch.from_numpy(arrays[f"y_{part}_{i}"].astype(np.int64))
 
 
-def scores(arrays, application, kind, numbers, method, rate, seeds):
-    """Accuracy of all samples and mean over the classes, in percent, for each of the splits `numbers` and seeds."""
+def scores(arrays, application, kind, i, method, runs):
+    """Accuracy of all samples and mean over the classes, percent, of each of the `runs` (rate, seed) on split `i`."""
+    x, y, x_test, y_test = split(arrays, kind, i)
+    nets = Nets(WIDTHS[application], method, runs)
+    nets.fit(x, y)
     found = []
-    for i in numbers:
-        x, y, x_test, y_test = split(arrays, kind, i)
-        for seed in seeds:
-            right = train(x, y, WIDTHS[application], method, rate, seed)(x_test) == y_test
-            classes = [right[y_test == c].float().mean().item() for c in y_test.unique()]
-            found.append((100 * right.float().mean().item(), 100 * statistics.mean(classes)))
+    for right in nets.classes(x_test) == y_test:
+        classes = [right[y_test == c].float().mean().item() for c in y_test.unique()]
+        found.append((100 * right.float().mean().item(), 100 * statistics.mean(classes)))
     return found
 
 
@@ -106,14 +120,18 @@ def main():
         folds = range(1, sum(name.startswith("y_test_") for name in arrays))
         for kind in ("int8", "float"):
             for method, rates in RATES.items():
-                means = {}
-                for rate in rates:
-                    found = scores(arrays, application, kind, folds, method, rate, args.seeds)
-                    means[rate] = statistics.mean(score[metric] for score in found)
+                runs = [(rate, seed) for rate in rates for seed in args.seeds]
+                found = [scores(arrays, application, kind, i, method, runs) for i in folds]
+                means = {
+                    rate: statistics.mean(
+                        fold[k][metric] for fold in found for k, run in enumerate(runs) if run[0] == rate
+                    )
+                    for rate in rates
+                }
                 told = ", ".join(f"{rate:g}: {mean:.2f}" for rate, mean in means.items())
                 print(f"validation, {application}, {kind}, {method}: {told}", flush=True)
                 best = max(means, key=means.get)
-                found = scores(arrays, application, kind, [0], method, best, args.seeds)
+                found = scores(arrays, application, kind, 0, method, [(best, seed) for seed in args.seeds])
                 accuracy, balanced = zip(*found, strict=True)
                 print(
                     f"| {application}, {kind} inputs, {method}, rate {best:g} | {spread(accuracy)} "

@@ -157,7 +157,7 @@ pub fn run(
             let end = instructions();
             front_cost += u64::from(middle.wrapping_sub(start));
             step_cost += u64::from(end.wrapping_sub(middle));
-            loss += u64::from(score.loss);
+            loss += score.loss;
             correct += score.correct;
         }
         writeln!(
@@ -183,7 +183,7 @@ pub fn run(
         writeln!(out, "test class {class} correct {correct} of {all}")?;
     }
     let steps = u64::from(header.epochs) * u64::from(header.samples);
-    let mean = |cost: u64, times: u64| if times == 0 { 0 } else { cost / times };
+    let mean = |cost: u64, times: u64| cost.checked_div(times).unwrap_or(0);
     writeln!(
         out,
         "instructions features {} step {} predict {}",
@@ -192,4 +192,103 @@ pub fn run(
         mean(test_cost, header.tests.into())
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use core::cell::Cell;
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    impl Source for &[u8] {
+        fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
+            let (now, rest) = self.split_at_checked(bytes.len()).ok_or(Error::Ended)?;
+            bytes.copy_from_slice(now);
+            *self = rest;
+            Ok(())
+        }
+    }
+
+    /// A stream of 8 epochs of 20 blocks and 10 test blocks of one campaign: signals are 300 above the noise.
+    fn stream() -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        for number in [7u32, 8, 20, 10] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend([5, 2, 2, 2]);
+        for milestone in [80, 120, u32::MAX, u32::MAX] {
+            bytes.extend(milestone.to_le_bytes());
+        }
+        let block = |bytes: &mut Vec<u8>, n: i16, up: i16| {
+            for i in 0..59i16 {
+                bytes.extend((up + (n * 37 + i * 101) % 100).to_le_bytes());
+            }
+        };
+        for number in [1u32, 8] {
+            bytes.extend(number.to_le_bytes());
+        }
+        (0..8).for_each(|n| block(&mut bytes, n, 0));
+        for n in 0..170 {
+            let label = n % 2;
+            bytes.extend([label, 0]);
+            block(&mut bytes, n.into(), i16::from(label) * 300);
+        }
+        bytes
+    }
+
+    fn outcome(mut bytes: &[u8]) -> (String, Result<(), Error>) {
+        let (mut memory, mut front, mut text) =
+            (spectrum::net::Memory::new(), spectrum::Receiver::new(), String::new());
+        let result = run(&mut spectrum::net::net(&mut memory), &mut front, &mut bytes, &mut text, || 0);
+        (text, result)
+    }
+
+    #[test]
+    fn a_stream_is_learned() {
+        let (text, result) = outcome(&stream());
+        assert_eq!(result, Ok(()));
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[7].starts_with("epoch 8 digest 0x") && lines[7].ends_with("correct 20 of 20"), "{text}");
+        assert_eq!(lines[8..10], ["test class 0 correct 5 of 5", "test class 1 correct 5 of 5"]);
+    }
+
+    #[test]
+    fn a_stream_cut_anywhere_is_refused() {
+        let bytes = stream();
+        for length in (0..bytes.len()).step_by(211) {
+            assert_eq!(outcome(&bytes[..length]).1, Err(Error::Ended), "{length}");
+        }
+    }
+
+    #[test]
+    fn an_altered_stream_is_refused() {
+        let cases = [
+            (0, b'X', Error::Magic(*b"XTA1")),
+            (22, 7, Error::Invalid("margin", 7)),
+            (23, 3, Error::Invalid("rounding", 3)),
+            (40, 5, Error::Invalid("number of campaigns", 5)),
+            (44, 0, Error::Invalid("number of noise blocks", 0)),
+            (46, 1, Error::Invalid("number of noise blocks", 0x1_0008)),
+            (48 + 8 * 118, 2, Error::Invalid("label", 2)),
+            (49 + 8 * 118, 1, Error::Invalid("campaign", 1)),
+        ];
+        for (at, byte, error) in cases {
+            let mut bytes = stream();
+            bytes[at] = byte;
+            assert_eq!(outcome(&bytes).1, Err(error));
+        }
+        assert!(Error::Invalid("label", 2).to_string().contains("a label of 2"));
+    }
+
+    #[test]
+    fn instructions_are_counted_over_a_wrap() {
+        std::thread_local!(static CLOCK: Cell<u32> = const { Cell::new(u32::MAX - 1000) });
+        let (mut memory, mut front, mut text) =
+            (spectrum::net::Memory::new(), spectrum::Receiver::new(), String::new());
+        let clock = || CLOCK.replace(CLOCK.get().wrapping_add(40));
+        run(&mut spectrum::net::net(&mut memory), &mut front, &mut &stream()[..], &mut text, clock).unwrap();
+        assert!(text.ends_with("instructions features 40 step 40 predict 40\n"), "{text}");
+    }
 }

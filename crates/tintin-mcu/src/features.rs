@@ -272,7 +272,9 @@ mod tests {
     fn the_loudest_windows_do_not_overflow() {
         // Debug builds look at every narrowing and every sum.
         for lines in [1, 2, 3, 64, 128, 255, 256, 511, 512] {
-            log_bands(&mut core::array::from_fn(|n| if n * lines / POINTS % 2 == 0 { i16::MIN } else { i16::MAX }));
+            log_bands(&mut core::array::from_fn(|n| {
+                if (n * lines / POINTS).is_multiple_of(2) { i16::MIN } else { i16::MAX }
+            }));
         }
         log_bands(&mut [i16::MIN; WINDOW]);
         let mut one = [0; WINDOW];
@@ -297,7 +299,7 @@ mod tests {
     fn the_largest_values_do_not_overflow() {
         let mut sums = Sums::ZERO;
         for n in 0..BLOCKS {
-            sums.add(if n % 2 == 0 { i16::MIN } else { i16::MAX });
+            sums.add(if n.is_multiple_of(2) { i16::MIN } else { i16::MAX });
         }
         let level = sums.level(BLOCKS);
         assert_eq!(level.deviation, 16 * 32767 + 8);

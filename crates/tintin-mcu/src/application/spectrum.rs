@@ -53,10 +53,10 @@ impl Front for Receiver {
     fn start(&mut self, source: &mut impl Source) -> Result<(), Error> {
         let campaigns = source.number()?;
         self.known = campaigns as usize;
-        for campaign in 0..campaigns {
-            let Some(levels) = self.levels.get_mut(campaign as usize) else {
-                return Err(Error::Invalid("number of campaigns", campaigns));
-            };
+        let Some(known) = self.levels.get_mut(..self.known) else {
+            return Err(Error::Invalid("number of campaigns", campaigns));
+        };
+        for levels in known {
             let blocks = source.number()?;
             if !(1..=BLOCKS).contains(&blocks) {
                 return Err(Error::Invalid("number of noise blocks", blocks));
