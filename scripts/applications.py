@@ -39,6 +39,8 @@ NEVER = 2**32 - 1
 COUNTED = 40
 COUNTING = ("-icount", "shift=0,sleep=off")
 NO_QEMU = 77
+#: seconds; whole trainings take minutes
+PATIENCE = 3600
 
 
 def made_up(name):
@@ -119,9 +121,15 @@ def emulate(firmware, data, *arguments):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "samples.bin").write_bytes(data)
         command = [ROOT / "scripts/qemu-arm.sh", MACHINE, firmware, *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE
+            )
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"{firmware.name} did not end within {PATIENCE} seconds") from None
     if done.returncode:
-        raise SystemExit(f"{firmware.name} ended with status {done.returncode}: {done.stderr.strip()}")
+        why = done.stderr.strip() or "no message, as when the stack overflows"
+        raise SystemExit(f"{firmware.name} ended with status {done.returncode}: {why}")
     return done.stdout.splitlines()
 
 
