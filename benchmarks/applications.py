@@ -1,4 +1,4 @@
-"""Bearing faults and spectrum sensing in integers, one sample at a time: the application rows of docs/results.md.
+"""Bearing faults and spectrum sensing, trained in integers: the application rows of docs/results.md.
 
     TINTIN_DATA=... python benchmarks/applications.py bearing spectrum --seeds 0 1 2
 
@@ -32,7 +32,7 @@ class Part:
 class Bearing:
     """Ten classes from 64 band energies of a window; loads 0 to 2 are trained on, load 3 is the test."""
 
-    name, epochs, learning_shift = "bearing", 10, 5
+    name, epochs, batch_size, learning_shift = "bearing", 10, 1, 5
 
     def __init__(self, data=None):
         self.data = data = data or tintin.datasets.cwru()
@@ -68,7 +68,7 @@ class Bearing:
 class Spectrum:
     """Noise or signal from 59 statistics; odd powers and later noise are the test. Noise comes four times an epoch."""
 
-    name, epochs, learning_shift = "spectrum", 10, 5
+    name, epochs, batch_size, learning_shift = "spectrum", 10, 8, 3
     repeats = 4  # 1,400 noise blocks against 6,000 with a signal
 
     def __init__(self, data=None):
@@ -94,11 +94,12 @@ class Spectrum:
         return self._part(self._balanced(np.arange(n))), self._part(np.arange(n, len(self.raw)))
 
     def folds(self):
-        """Every second power held out, and the last third of the noise blocks."""
+        """Every second of the powers held out, and of the noise the last or the first third of the blocks."""
         about = self.data.about
         noise = self.data.y_train == 0
-        test = np.where(noise, about["block_train"] >= 533, about["power_train"] % 4 == 2)
-        yield self._part(self._balanced(np.flatnonzero(~test))), self._part(np.flatnonzero(test))
+        for power, blocks in ((2, about["block_train"] >= 533), (0, about["block_train"] < 417)):
+            test = np.where(noise, blocks, about["power_train"] % 4 == power)
+            yield self._part(self._balanced(np.flatnonzero(~test))), self._part(np.flatnonzero(test))
 
     def _balanced(self, rows):
         return np.concatenate([rows, np.tile(rows[self.labels[rows] == 0], self.repeats - 1)])
@@ -120,11 +121,10 @@ def by_class(predicted, y):
     return 100 * right.mean(), 100 * statistics.mean(right[y == c].mean() for c in np.unique(y))
 
 
-def run(application, train, test, seed, epochs=None, learning_shift=None):
-    """Trains one net at batch 1: accuracies as by `by_class`, and the digest."""
+def run(application, train, test, seed, epochs, rule):
+    """Trains one net: accuracies as by `by_class`, and the digest."""
     net = application.net(seed)
-    epochs = epochs or application.epochs
-    net.fit(train.x, train.y, epochs, 1, optimizer(application, learning_shift), progress=False)
+    net.fit(train.x, train.y, epochs, application.batch_size, rule, progress=False)
     return *by_class(net.predict(test.x), test.y), f"0x{net.digest():016x}"
 
 
@@ -166,13 +166,14 @@ def main():
             export(application, args.export)
             continue
         splits = list(application.folds()) if args.validate else [application.test()]
-        runs = [run(application, *split, s, args.epochs, args.learning_shift) for s in args.seeds for split in splits]
+        rule, epochs = optimizer(application, args.learning_shift), args.epochs or application.epochs
+        runs = [run(application, *split, seed, epochs, rule) for seed in args.seeds for split in splits]
         accuracy, balanced, digests = zip(*runs, strict=True)
         kind = "held-out training recordings" if args.validate else "test recordings"
         print(f"| {name}, {kind} | {spread(accuracy)} | {min(accuracy):.2f} | {spread(balanced)} |")
         if not args.validate:
             print(f"digests of seeds {args.seeds}: {', '.join(digests)}")
-            print(application.net(0).memory(batch_size=1))
+            print(application.net(0).memory(application.batch_size))
 
 
 if __name__ == "__main__":

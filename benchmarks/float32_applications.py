@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 
 WIDTHS = {"bearing": (64, 32, 10), "spectrum": (59, 32, 16, 2)}
+SIZES = {"bearing": 1, "spectrum": 8}
 #: what learning rates are chosen by: 0 all samples, 1 the mean over the classes
 METRIC = {"bearing": 0, "spectrum": 1}
 RATES = {"sgd": (0.003, 0.01, 0.03, 0.1, 0.2), "adam": (0.0003, 0.001, 0.003, 0.01)}
@@ -30,8 +31,8 @@ EPOCHS = 10
 class Nets:
     """Nets of all rates and seeds, trained side by side: each in its own order of samples, none sees the others."""
 
-    def __init__(self, widths, method, runs):
-        self.method, self.runs, self.tensors = method, runs, []
+    def __init__(self, widths, method, size, runs):
+        self.method, self.size, self.runs = method, size, runs
         one = []
         for _, seed in runs:
             torch.manual_seed(seed)
@@ -52,14 +53,16 @@ class Nets:
         return x
 
     def fit(self, x, y):
-        """Batch 1."""
+        """Trains for all epochs."""
         orders = [torch.Generator().manual_seed(seed) for _, seed in self.runs]
         for epoch in range(EPOCHS):
             rates = self.rates / 4 ** ((2 * epoch >= EPOCHS) + (4 * epoch >= 3 * EPOCHS))
-            rows = torch.stack([torch.randperm(len(x), generator=order) for order in orders], 1)
-            for row in rows:
-                outputs = self.forward(x[row, None])
-                loss = functional.cross_entropy(outputs[:, 0], y[row], reduction="sum")  # of all nets: each its own
+            order = torch.stack([torch.randperm(len(x), generator=order) for order in orders])
+            # batches whose sizes differ by one at most, as in the integer training
+            for rows in order.tensor_split(-(-len(x) // self.size), 1):
+                outputs = self.forward(x[rows])
+                loss = functional.cross_entropy(outputs.flatten(0, 1), y[rows].flatten(), reduction="sum")
+                loss = loss / rows.shape[1]  # a sum over the nets of their means: each has its own gradient
                 gradients = torch.autograd.grad(loss, self.tensors)
                 with torch.no_grad():
                     self.update(gradients, rates)
@@ -89,10 +92,10 @@ def split(arrays, kind, i):
         yield torch.from_numpy(arrays[f"y_{part}_{i}"].astype(np.int64))
 
 
-def scores(arrays, application, kind, i, method, runs):
+def scores(arrays, application, kind, i, method, size, runs):
     """Accuracy of all samples and mean over the classes, percent, of each of the `runs` (rate, seed) on split `i`."""
     x, y, x_test, y_test = split(arrays, kind, i)
-    nets = Nets(WIDTHS[application], method, runs)
+    nets = Nets(WIDTHS[application], method, size, runs)
     nets.fit(x, y)
     found = []
     for right in nets.classes(x_test) == y_test:
@@ -110,6 +113,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--inputs", nargs="+", choices=("int8", "float"), default=("int8", "float"))
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -118,10 +122,10 @@ def main():
         with np.load(file) as stored:
             arrays = dict(stored)
         folds = range(1, sum(name.startswith("y_test_") for name in arrays))
-        for kind in ("int8", "float"):
+        for kind in args.inputs:
             for method, rates in RATES.items():
                 runs = [(rate, seed) for rate in rates for seed in args.seeds]
-                found = [scores(arrays, application, kind, i, method, runs) for i in folds]
+                found = [scores(arrays, application, kind, i, method, SIZES[application], runs) for i in folds]
                 means = {
                     rate: statistics.mean(
                         fold[k][metric] for fold in found for k, run in enumerate(runs) if run[0] == rate
@@ -131,7 +135,9 @@ def main():
                 told = ", ".join(f"{rate:g}: {mean:.2f}" for rate, mean in means.items())
                 print(f"validation, {application}, {kind}, {method}: {told}", flush=True)
                 best = max(means, key=means.get)
-                found = scores(arrays, application, kind, 0, method, [(best, seed) for seed in args.seeds])
+                found = scores(
+                    arrays, application, kind, 0, method, SIZES[application], [(best, seed) for seed in args.seeds]
+                )
                 accuracy, balanced = zip(*found, strict=True)
                 print(
                     f"| {application}, {kind} inputs, {method}, rate {best:g} | {spread(accuracy)} "

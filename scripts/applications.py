@@ -77,12 +77,13 @@ def load(name):
 def stream(application, seed, epochs, orders, test):
     """The bytes that `crates/tintin-mcu/src/application.rs` reads. `orders`: rows of each epoch."""
     rule = optimizer(application)
-    steps = epochs * len(orders[0])
+    size = application.batch_size
+    steps = epochs * -(-len(orders[0]) // size)
     marks = [int(share * steps) for share in rule.milestones]
     marks += [NEVER] * (4 - len(marks))
     parts = [
         b"TTA1",
-        struct.pack("<4I", seed, epochs, len(orders[0]), len(test)),
+        struct.pack("<5I", seed, epochs, len(orders[0]), len(test), size),
         struct.pack("<bbBB", rule.learning_shift, rule.decay, rule.margin, ROUNDINGS.index(rule.rounding)),
         struct.pack("<4I", *marks),
     ]
@@ -108,7 +109,7 @@ def train_here(application, net, part, epochs, test):
         correct = round(record["accuracy"] * n)
         lines.append(f"epoch {record['epoch']} digest {net.digest():#018x} loss {loss} correct {correct} of {n}")
 
-    net.fit(part.x, part.y, epochs, 1, optimizer(application), progress=False, callbacks=[told])
+    net.fit(part.x, part.y, epochs, application.batch_size, optimizer(application), progress=False, callbacks=[told])
     right = net.predict(test.x) == test.y
     for label in range(net.outputs):
         of = test.y == label
@@ -168,7 +169,8 @@ def check(name, firmware, args):
     part, test = application.test()
     part, test = some(part, 0, args.seed, args.samples), some(test, 1, args.seed, args.tests)
     epochs, n = args.epochs or application.epochs, len(part.x)
-    orders = [part.rows[_tintin.shuffle(args.seed, epoch * n, n)] for epoch in range(epochs)]
+    batches = -(-n // application.batch_size)
+    orders = [part.rows[_tintin.shuffle(args.seed, epoch * batches, n)] for epoch in range(epochs)]
     *there, _, ram = emulate(firmware, stream(application, args.seed, epochs, orders, test.rows))
     net = application.net(args.seed)
     difference = first_difference(train_here(application, net, part, epochs, test), there)
@@ -184,7 +186,7 @@ def check(name, firmware, args):
     )
     print(f"flash {flash(firmware):,} bytes")
     print(
-        f"M0+ instructions a sample: {front:,} features, {step:,} training step, {predict:,} prediction "
+        f"M0+ instructions a sample: {front:,} features, {step:,} training, {predict:,} prediction "
         f"(means of {COUNTED})\n"
     )
     return difference is None and statics + stack <= RAM

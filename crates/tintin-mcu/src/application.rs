@@ -1,6 +1,6 @@
 //! Training of an application from a stream of samples, and what came of it: the same text on every machine.
 //!
-//! The stream, little-endian: `TTA1`; u32 seed, epochs, samples of an epoch, test samples; i8 learning shift, i8 what a
+//! The stream, little-endian: `TTA1`; u32 seed, epochs, samples of an epoch, test samples, samples of a batch; i8 learning shift, i8 what a
 //! milestone adds to it, u8 margin, u8 rounding (0 nearest, 1 pseudo, 2 stochastic); four u32 milestones in steps; what the
 //! application wants before its samples; the samples of all epochs as they come; the test samples. A sample is its label (u8)
 //! and what the sensor gave.
@@ -16,6 +16,8 @@ pub mod spectrum;
 
 /// Most classes that are counted apart.
 const CLASSES: usize = 16;
+/// Most samples of a batch.
+const BATCH: usize = 8;
 const MAGIC: [u8; 4] = *b"TTA1";
 
 /// What ends a training before its time.
@@ -96,6 +98,7 @@ struct Header {
     epochs: u32,
     samples: u32,
     tests: u32,
+    batch: u32,
     recipe: Recipe,
 }
 
@@ -107,6 +110,7 @@ impl Header {
             return Err(Error::Magic(magic));
         }
         let (seed, epochs, samples, tests) = (source.number()?, source.number()?, source.number()?, source.number()?);
+        let batch = source.number()?;
         let [start, change, margin, rounding] = source.number()?.to_le_bytes();
         let rounding = match rounding {
             0 => Rounding::Nearest,
@@ -123,7 +127,7 @@ impl Header {
         }
         let schedule = Schedule { start: start.cast_signed(), change: change.cast_signed(), milestones };
         let recipe = Recipe { rule: Rule::TinTin { margin }, rounding, loss: Loss::CrossEntropy, schedule };
-        Ok(Self { seed, epochs, samples, tests, recipe })
+        Ok(Self { seed, epochs, samples, tests, batch, recipe })
     }
 }
 
@@ -132,31 +136,45 @@ fn label(source: &mut impl Source, net: &Net<'_>) -> Result<u8, Error> {
     if usize::from(label) < net.output_len() { Ok(label) } else { Err(Error::Invalid("label", label.into())) }
 }
 
-/// Trains `net` on the stream, one sample at a time, and tells digest, loss and right answers of every epoch and the right
-/// answers of every class in the test. `instructions` reads a counter of instructions; what they come to is told last.
+/// Trains `net` on the stream and tells digest, loss and right answers of every epoch and the right answers of every class in the
+/// test. `batch` has room for the features of a batch. `instructions` reads a counter of instructions; what they come to for
+/// each sample is told last.
 pub fn run(
     net: &mut Net<'_>,
     front: &mut impl Front,
+    batch: &mut [i8],
     source: &mut impl Source,
     out: &mut dyn Write,
     instructions: fn() -> u32,
 ) -> Result<(), Error> {
     let header = Header::read(source)?;
+    let (width, mut labels) = (net.input_len(), [0u16; BATCH]);
+    let most = labels.len().min(batch.len() / width);
+    if header.batch == 0 || header.batch as usize > most {
+        return Err(Error::Invalid("number of samples in a batch", header.batch));
+    }
     front.start(source)?;
     net.initialise(header.seed);
     let (mut front_cost, mut step_cost, mut test_cost) = (0u64, 0u64, 0u64);
+    let batches = header.samples.div_ceil(header.batch);
     for epoch in 1..=header.epochs {
         let (mut loss, mut correct) = (0u64, 0u32);
-        for _ in 0..header.samples {
-            let label = label(source, net)?;
-            front.receive(source)?;
+        let mut done = 0;
+        for n in 1..=u64::from(batches) {
+            // Sizes that differ by one at most, as `Sequential.fit` cuts an epoch.
+            let end = (n * u64::from(header.samples) / u64::from(batches)) as u32;
+            let size = (end - done) as usize;
+            done = end;
+            for (label, x) in labels[..size].iter_mut().zip(batch.chunks_exact_mut(width)) {
+                *label = self::label(source, net)?.into();
+                front.receive(source)?;
+                let start = instructions();
+                x.copy_from_slice(front.features());
+                front_cost += u64::from(instructions().wrapping_sub(start));
+            }
             let start = instructions();
-            let x = front.features();
-            let middle = instructions();
-            let score = net.train_step(x, -7, Target::Labels(&[label.into()]), &header.recipe);
-            let end = instructions();
-            front_cost += u64::from(middle.wrapping_sub(start));
-            step_cost += u64::from(end.wrapping_sub(middle));
+            let score = net.train_step(&batch[..size * width], -7, Target::Labels(&labels[..size]), &header.recipe);
+            step_cost += u64::from(instructions().wrapping_sub(start));
             loss += score.loss;
             correct += score.correct;
         }
@@ -214,11 +232,11 @@ mod tests {
     /// A stream of 8 epochs of 20 blocks and 10 test blocks of one campaign: signals are 300 above the noise.
     fn stream() -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        for number in [7u32, 8, 20, 10] {
+        for number in [7u32, 8, 20, 10, 3] {
             bytes.extend(number.to_le_bytes());
         }
-        bytes.extend([5, 2, 2, 2]);
-        for milestone in [80, 120, u32::MAX, u32::MAX] {
+        bytes.extend([4, 2, 2, 2]);
+        for milestone in [28, 42, u32::MAX, u32::MAX] {
             bytes.extend(milestone.to_le_bytes());
         }
         let block = |bytes: &mut Vec<u8>, n: i16, up: i16| {
@@ -241,7 +259,8 @@ mod tests {
     fn outcome(mut bytes: &[u8]) -> (String, Result<(), Error>) {
         let (mut memory, mut front, mut text) =
             (spectrum::net::Memory::new(), spectrum::Receiver::new(), String::new());
-        let result = run(&mut spectrum::net::net(&mut memory), &mut front, &mut bytes, &mut text, || 0);
+        let result =
+            run(&mut spectrum::net::net(&mut memory), &mut front, &mut [0; 59 * 8], &mut bytes, &mut text, || 0);
         (text, result)
     }
 
@@ -266,13 +285,15 @@ mod tests {
     fn an_altered_stream_is_refused() {
         let cases = [
             (0, b'X', Error::Magic(*b"XTA1")),
-            (22, 7, Error::Invalid("margin", 7)),
-            (23, 3, Error::Invalid("rounding", 3)),
-            (40, 5, Error::Invalid("number of campaigns", 5)),
-            (44, 0, Error::Invalid("number of noise blocks", 0)),
-            (46, 1, Error::Invalid("number of noise blocks", 0x1_0008)),
-            (48 + 8 * 118, 2, Error::Invalid("label", 2)),
-            (49 + 8 * 118, 1, Error::Invalid("campaign", 1)),
+            (20, 9, Error::Invalid("number of samples in a batch", 9)),
+            (20, 0, Error::Invalid("number of samples in a batch", 0)),
+            (26, 7, Error::Invalid("margin", 7)),
+            (27, 3, Error::Invalid("rounding", 3)),
+            (44, 5, Error::Invalid("number of campaigns", 5)),
+            (48, 0, Error::Invalid("number of noise blocks", 0)),
+            (50, 1, Error::Invalid("number of noise blocks", 0x1_0008)),
+            (52 + 8 * 118, 2, Error::Invalid("label", 2)),
+            (53 + 8 * 118, 1, Error::Invalid("campaign", 1)),
         ];
         for (at, byte, error) in cases {
             let mut bytes = stream();
@@ -288,7 +309,8 @@ mod tests {
         let (mut memory, mut front, mut text) =
             (spectrum::net::Memory::new(), spectrum::Receiver::new(), String::new());
         let clock = || CLOCK.replace(CLOCK.get().wrapping_add(40));
-        run(&mut spectrum::net::net(&mut memory), &mut front, &mut &stream()[..], &mut text, clock).unwrap();
-        assert!(text.ends_with("instructions features 40 step 40 predict 40\n"), "{text}");
+        let net = &mut spectrum::net::net(&mut memory);
+        run(net, &mut front, &mut [0; 59 * 8], &mut &stream()[..], &mut text, clock).unwrap();
+        assert!(text.ends_with("instructions features 40 step 14 predict 40\n"), "{text}");
     }
 }

@@ -1,6 +1,9 @@
 //! What runs an application: samples come from the file `samples.bin` in the folder it is run in, on a Cortex-M through
 //! semihosting, on the host as any program reads. Included by its binaries.
 
+use tintin_mcu::tintin_core::plan::Options;
+use tintin_mcu::tintin_core::shape::Shape;
+
 /// The `main` of the application of a net and its front.
 macro_rules! application {
     ($net:ident, $front:ident) => {
@@ -9,8 +12,10 @@ macro_rules! application {
         fn main() -> ! {
             static mut MEMORY: $net::Memory = $net::Memory::new(); // lent by `entry`, once
             static mut FRONT: $front = $front::new();
+            static mut BATCH: [i8; streamed::room(&$net::OPTIONS, $net::INPUT)] =
+                [0; streamed::room(&$net::OPTIONS, $net::INPUT)];
             let ram = core::mem::size_of::<$net::Memory>();
-            streamed::run(ram, &mut $net::net(MEMORY), FRONT)
+            streamed::run(ram, &mut $net::net(MEMORY), FRONT, BATCH)
         }
 
         #[cfg(not(target_os = "none"))]
@@ -18,7 +23,8 @@ macro_rules! application {
             static MEMORY: std::sync::Mutex<($net::Memory, $front)> =
                 std::sync::Mutex::new(($net::Memory::new(), $front::new()));
             let (memory, front) = &mut *MEMORY.lock().unwrap();
-            streamed::run(&mut $net::net(memory), front)
+            let batch = &mut [0; streamed::room(&$net::OPTIONS, $net::INPUT)];
+            streamed::run(&mut $net::net(memory), front, batch)
         }
     };
 }
@@ -99,7 +105,7 @@ mod machine {
         addr_of!(_stack_start).addr() - free.clone().step_by(4).find(touched).unwrap_or(free.end)
     }
 
-    pub fn run(plan: usize, net: &mut Net<'_>, front: &mut impl Front) -> ! {
+    pub fn run(plan: usize, net: &mut Net<'_>, front: &mut impl Front, batch: &mut [i8]) -> ! {
         paint();
         // SAFETY: SysTick's registers, which nothing else uses.
         unsafe {
@@ -113,7 +119,7 @@ mod machine {
             panic!("there is no samples.bin in this folder: make it with scripts/applications.py");
         }
         let out = &mut hio::hstdout().unwrap();
-        if let Err(error) = application::run(net, front, &mut File(file), out, instructions) {
+        if let Err(error) = application::run(net, front, batch, &mut File(file), out, instructions) {
             panic!("{error}");
         }
         let statics = addr_of!(__ebss).addr() - addr_of!(__sdata).addr();
@@ -141,10 +147,10 @@ mod machine {
         }
     }
 
-    pub fn run(net: &mut Net<'_>, front: &mut impl Front) -> ExitCode {
+    pub fn run(net: &mut Net<'_>, front: &mut impl Front, batch: &mut [i8]) -> ExitCode {
         let mut text = String::new();
         let outcome = match File::open("samples.bin") {
-            Ok(file) => application::run(net, front, &mut Reader(BufReader::new(file)), &mut text, || 0)
+            Ok(file) => application::run(net, front, batch, &mut Reader(BufReader::new(file)), &mut text, || 0)
                 .map_err(|error| error.to_string()),
             Err(error) => Err(format!("samples.bin: {error}")),
         };
@@ -160,3 +166,8 @@ mod machine {
 }
 
 pub use machine::run;
+
+/// Mantissas of the largest batch.
+pub const fn room(options: &Options, input: Shape) -> usize {
+    options.batch as usize * input.len()
+}

@@ -11,8 +11,8 @@ tintin_core::model! {
     /// Noise or signal from 59 statistics.
     pub mod net {
         input: (1, 1, 59),
-        batch: 1,
-        ram: 4 * 1024,
+        batch: 8,
+        ram: 8 * 1024,
         layers: [
             Linear::new(32).with_bias(), ReLU, Linear::new(16).with_bias(), ReLU, Linear::new(2).with_bias(),
         ]
