@@ -7,10 +7,12 @@
 
 pub use tintin_core;
 
+pub mod application;
 pub mod apps;
 pub mod board;
 #[cfg(target_os = "none")]
 pub mod fault;
+pub mod features;
 pub mod store;
 
 /// LeNet-5 for 28×28 images, trained one sample at a time: the one that the tests of the core train.

@@ -104,6 +104,7 @@ impl Recipe {
     }
 
     /// The recipe as it stands in a .tin file and in a runner's frames: 24 bytes.
+    #[allow(clippy::wrong_self_convention)] // Python lends itself
     fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &pack_recipe(&self.0))
     }

@@ -37,6 +37,7 @@ mod firmware {
     fn main() -> ! {
         static mut WORDS: [i32; POOL] = [0; POOL]; // lent by `entry`, once
         static mut MESSAGE: [u8; FRAME] = [0; FRAME];
+        tintin_mcu::fault::guard_stack();
         let mut tables = Tables::<LAYERS>::new();
         // SAFETY: a read-only register of the core, without side effects
         let part = (unsafe { read_volatile(CPUID) } >> 4) as u16 & 0xFFF;

@@ -9,7 +9,7 @@ net.score(data.x_test, data.y_test)
 net.memory(batch_size=1)          # RAM and flash on the device, byte by byte
 """
 
-from . import datasets, models
+from . import datasets, features, models
 from ._tintin import FORMAT, NUMERICS, __version__, kernels
 from .history import History
 from .layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, ReLU
@@ -37,6 +37,7 @@ __all__ = [
     "TinTin",
     "__version__",
     "datasets",
+    "features",
     "kernels",
     "load",
     "models",

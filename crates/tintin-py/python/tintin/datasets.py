@@ -1,4 +1,4 @@
-"""Data sets as integers: MNIST and Fashion-MNIST in their original files, scikit-learn's digits.
+"""Data sets as integers: MNIST and Fashion-MNIST in their original files, scikit-learn's digits; recordings.
 
 `load(name)` looks for each of a set's four files in three places:
 
@@ -8,6 +8,8 @@
 
 The SHA-256 is that of the unpacked file, so a file that was packed again by someone else still counts as
 the original, and so does an unpacked one. Nothing that fails a check is ever handed out or left in the cache.
+
+`cwru()` and `spectrum_sensing()` read recordings that no net takes as they are; `tintin.features` goes between.
 """
 
 from __future__ import annotations
@@ -30,17 +32,19 @@ from numpy.typing import NDArray
 
 from . import _extras
 from ._files import write_atomically
+from ._recordings import Recordings, cwru, spectrum_sensing
+from ._sources import DATA_VARIABLE, DataError
+
+__all__ = [
+    "CACHE_VARIABLE", "DATA_VARIABLE", "MIRROR_VARIABLE", "DataError", "Dataset", "Recordings",
+    "cache_folder", "cwru", "find", "load", "names", "spectrum_sensing",
+]  # fmt: skip
 
 Bytes = NDArray[np.uint8]
 
-DATA_VARIABLE = "TINTIN_DATA"
 CACHE_VARIABLE = "TINTIN_CACHE"
 MIRROR_VARIABLE = "TINTIN_MIRROR"
 TIMEOUT_SECONDS = 30.0
-
-
-class DataError(ValueError):
-    """A data file is there but is not what it should be: truncated, altered, or another file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +212,8 @@ def _source(name: str) -> IdxSet:
     try:
         return IDX_SETS[name]
     except (KeyError, TypeError):
+        if name in ("cwru", "spectrum_sensing"):
+            raise ValueError(f"{name!r} is not images: call tintin.datasets.{name}()") from None
         known = ", ".join(sorted(names()))
         raise ValueError(f"unknown data set {name!r}; known are {known}") from None
 
