@@ -12,7 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 export PATH="${HOME:-}/.cargo/bin:$PATH"
 
 # Cheap ones first, so that a slip shows within seconds.
-GATES=(readme no-float vectors-guard fmt ruff oracle wheel stubs clippy test test-release features doc examples arm parity)
+GATES=(readme no-float vectors-guard fmt ruff oracle wheel stubs clippy test test-release features doc examples arm firmware audit parity
+    applications device-cost boards)
 PY=.venv/bin/python
 CORE=crates/tintin-core
 SKIP=77
@@ -98,6 +99,7 @@ gate_fmt() {
     need_component fmt rustfmt
     cargo fmt --all --check
     cargo fmt --manifest-path crates/tintin-mcu/Cargo.toml --check
+    cargo fmt --manifest-path crates/tintin-mcu/boards/Cargo.toml --all --check
 }
 
 gate_ruff() {
@@ -175,9 +177,41 @@ gate_arm() {
     done
 }
 
-# The engine on emulated Cortex-M cores against the engine here.
+# The firmware's library here: protocol and runner, applications, the store, the driver with a scripted bus.
+gate_firmware() {
+    make --no-print-directory firmware-data
+    cd crates/tintin-mcu
+    cargo clippy -q --release --locked --all-targets -- -D warnings
+    cargo test -q --release --locked
+}
+
+# What the firmware proves about itself, within budgets.toml.
+gate_audit() {
+    PYTHON=$PY scripts/audit.sh
+}
+
+# The engine on emulated Cortex-M cores against the engine here: nets that the compiler planned, kernels, and any net through
+# the runner.
 gate_parity() {
     scripts/parity.sh
+    scripts/firmware.sh
+    TINTIN_FIRMWARE=$PWD/target/firmware "$PY" -m pytest -q tests/parity
+}
+
+# The two applications on the M0+ with 32 KB, against the wheel.
+gate_applications() {
+    "$PY" scripts/applications.py --samples 203 --tests 100 --epochs 2
+}
+
+# Cost on an emulated core: SysTick = profiler, digests = oracle; else it fails.
+gate_device_cost() {
+    scripts/bench-device.sh --cores M4F --no-rival
+}
+
+# Every board builds and fits; digits, vibration and a stack overflow on emulated cores.
+gate_boards() {
+    make --no-print-directory firmware-data
+    scripts/boards.sh
 }
 
 is_gate() {

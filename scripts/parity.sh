@@ -66,7 +66,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
     cargo build --quiet --release --locked --bin parity --target "$host"
     flags=()
     for target in "${targets[@]}"; do flags+=(--target "$target"); done
-    ../../scripts/cargo-arm.sh build --quiet --release --locked --bin parity "${flags[@]}"
+    ../../scripts/cargo-arm.sh build --quiet --release --locked --bin parity --bin kernels "${flags[@]}"
 )
 "$CARGO_TARGET_DIR/$host/release/parity" >"$texts/host.txt"
 
@@ -77,6 +77,12 @@ for line in "${selected[@]}"; do
     status=0
     arm_limited "$TIMEOUT" scripts/qemu-arm.sh "$machine" "$CARGO_TARGET_DIR/$target/release/parity" \
         >"$text" 2>"$text.err" </dev/null || status=$?
+    # The kernels in assembly against their definition, on the same core.
+    if ! arm_limited "$TIMEOUT" scripts/qemu-arm.sh "$machine" "$CARGO_TARGET_DIR/$target/release/kernels" \
+        >"$text.kernels" 2>&1 </dev/null; then
+        differing=1
+        echo "kernels $core ($target on $machine): DIFFER; $(tail -n 2 "$text.kernels" | xargs)"
+    fi
     if [ "$status" -eq 0 ] && cmp -s "$texts/host.txt" "$text"; then
         echo "parity $core ($target on $machine): $(steps "$text") steps, equal"
         continue

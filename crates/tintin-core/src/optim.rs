@@ -117,7 +117,7 @@ impl Alignment {
 
 impl Alignment {
     /// The step of a row whose largest gradient magnitude is `top`; none when the row stays (N19).
-    fn step(self, top: u32, rounding: Rounding, draws: Draws) -> Option<Step> {
+    fn row_step(self, top: u32, rounding: Rounding, draws: Draws) -> Option<Step> {
         let before = (bits(top).cast_signed() - 22).max(self.shift - 30).max(0);
         if top == 0 || before > 23 {
             return None;
@@ -135,7 +135,7 @@ impl Alignment {
 
 /// One row by the TinTin rule (N19): `w` −= the aligned, capped, rounded gradient `g`. Equal lengths.
 pub fn tintin_row(w: &mut [i8], g: &[i32], a: Alignment, rounding: Rounding, draws: Draws) {
-    if let Some(step) = a.step(peak(g), rounding, draws) {
+    if let Some(step) = a.row_step(peak(g), rounding, draws) {
         descend(w, g, step);
     }
 }
@@ -150,7 +150,7 @@ pub fn tintin_outer_row(
     rounding: Rounding,
     draws: Draws,
 ) {
-    let Some(step) = a.step(u32::from(d.unsigned_abs()) * top, rounding, draws) else { return };
+    let Some(step) = a.row_step(u32::from(d.unsigned_abs()) * top, rounding, draws) else { return };
     let (d, Step { before, m, shift, .. }) = (i32::from(d), step);
     if before == 0 && shift > 0 && rounding == Rounding::Stochastic {
         kernels::run(
