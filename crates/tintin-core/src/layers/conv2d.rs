@@ -150,12 +150,12 @@ impl Conv2d {
     }
 }
 
-/// An output place, and where in x its patch starts if all of it lies inside the input.
-#[derive(Clone, Copy)]
-struct Place {
+/// Up to four output places in a row, one behind the other, and where in x their patches start if all of them lie inside the input.
+struct Quad {
     i: usize,
     j: usize,
-    x: usize,
+    places: usize,
+    x: [usize; LANES],
     whole: bool,
 }
 
@@ -195,24 +195,39 @@ impl Quads {
             && top <= (xs.h as usize).wrapping_sub(conv.kernel.0 as usize);
     }
 
-    /// The next `n` places, 1 to [`LANES`]; the last one stands for those that are missing.
+    /// The next `n` places, 1 to [`LANES`]; the first one stands for those that are missing.
     #[inline(always)]
-    fn next(&mut self, n: usize) -> [Place; LANES] {
-        let mut place = Place { i: 0, j: 0, x: 0, whole: false };
-        core::array::from_fn(|lane| {
-            if lane < n {
-                if self.j == self.width {
-                    self.i += 1;
-                    self.start_row();
-                }
-                place = Place { i: self.i, j: self.j, x: self.x, whole: self.rows_inside && self.left <= self.last };
-                let stride = self.conv.stride.1 as usize;
-                self.j += 1;
-                self.left = self.left.wrapping_add(stride);
-                self.x = self.x.wrapping_add(stride * self.xs.c as usize);
+    fn next(&mut self, n: usize) -> Quad {
+        if self.j == self.width {
+            self.i += 1;
+            self.start_row();
+        }
+        let Self { i, j, x, .. } = *self;
+        let stride = self.conv.stride.1 as usize;
+        let step = stride * self.xs.c as usize;
+        let end = self.left.wrapping_add((LANES - 1) * stride);
+        // the usual case: all in one row, and none in the padding at its sides
+        if n == LANES && j + LANES <= self.width && self.left <= self.last && end <= self.last {
+            self.j = j + LANES;
+            self.left = self.left.wrapping_add(LANES * stride);
+            self.x = x.wrapping_add(LANES * step);
+            let (second, third) = (x.wrapping_add(step), x.wrapping_add(2 * step));
+            let x = [x, second, third, third.wrapping_add(step)];
+            return Quad { i, j, places: n, x, whole: self.rows_inside };
+        }
+        let mut quad = Quad { i, j, places: n, x: [x; LANES], whole: true };
+        for x in &mut quad.x[..n] {
+            if self.j == self.width {
+                self.i += 1;
+                self.start_row();
             }
-            place
-        })
+            *x = self.x;
+            quad.whole &= self.rows_inside && self.left <= self.last;
+            self.j += 1;
+            self.left = self.left.wrapping_add(stride);
+            self.x = self.x.wrapping_add(step);
+        }
+        quad
     }
 }
 
@@ -238,7 +253,7 @@ impl Sums for Conv2d {
             }
             let mut quads = Quads::new(self, xs, call.first, w);
             for acc in acc.chunks_mut(LANES * channels) {
-                self.gather(xs, x, quads.next(acc.len() / channels), call.workspace);
+                self.gather(xs, w, x, quads.next(acc.len() / channels), call.workspace);
                 kernels::multiply(call.workspace, call.w, k, acc);
             }
         }
@@ -290,23 +305,28 @@ impl Conv2d {
         self.kernel.0 as usize * self.kernel.1 as usize * xs.c as usize
     }
 
-    /// Fills a quad with the patches of four output places, zeros outside the input.
+    /// Brings the patches of a quad of output places, of which a row has `width`, into the workspace, zeros outside the input.
     #[inline(always)]
-    fn gather(&self, xs: Shape, x: &[i8], places: [Place; LANES], quad: &mut [i32]) {
+    fn gather(&self, xs: Shape, width: usize, x: &[i8], quad: Quad, workspace: &mut [i32]) {
         let k = self.fan_in(xs);
-        if places.iter().all(|place| place.whole) {
+        if quad.whole {
             let (step, run) = (xs.w as usize * xs.c as usize, self.kernel.1 as usize * xs.c as usize);
-            kernels::gather(quad, x, places.map(|place| place.x), step, run, self.kernel.0 as usize);
+            kernels::gather(workspace, x, quad.x, step, run, self.kernel.0 as usize);
         } else {
-            for (lane, Place { i, j, .. }) in places.into_iter().enumerate() {
+            let (mut i, mut j) = (quad.i, quad.j);
+            for lane in 0..quad.places {
                 let Patch { rows, len, x: from, x_step, w: at, w_step } = self.patch(xs, i, j);
                 if rows * len < k {
-                    kernels::clear(quad, k, lane);
+                    kernels::clear(workspace, k, lane);
                 }
-                kernels::put(quad, k, lane, at, w_step, &x[from..], x_step, len, rows);
+                kernels::put(workspace, k, lane, at, w_step, &x[from..], x_step, len, rows);
+                j += 1;
+                if j == width {
+                    (i, j) = (i + 1, 0);
+                }
             }
         }
-        kernels::seal(quad, k);
+        kernels::seal(workspace, k);
     }
 
     /// The gradient of weight row `o` from one sample: errors whose patch lies inside are added up kernel row by kernel row, so

@@ -120,40 +120,49 @@ tintin_seal:
     pop {r4-r11, pc}
     .size tintin_seal, . - tintin_seal
 
-@ Runs of bytes side by side. r0 to, r1 from, r2 pairs of words of a run, r3 runs, [sp] step of to, step of from.
+@ Runs of bytes of four patches, side by side and one patch behind the other.
+@ r0 to, r1 places (pointers), r2 pairs of words of a run, r3 runs, [sp] step of to, step of from, step of to from patch to patch.
 @ Copies up to seven bytes more than asked for.
     .section .text.tintin_copy,"ax",%progbits
     .globl tintin_copy
     .type tintin_copy,%function
     .thumb_func
 tintin_copy:
-    push {r4-r8, lr}
-    ldrd r4, r5, [sp, #24]
+    push {r4-r11, lr}
+    ldrd r4, r5, [sp, #36]
+    ldr r6, [sp, #44]
+    mov r7, #4
+1:  ldr r8, [r1], #4
+    mov r9, r0
+    mov r10, r3
     cmp r2, #1
-    bne 2f
-1:  ldr r6, [r1]
-    ldr r7, [r1, #4]
-    add r1, r5
-    str r6, [r0]
-    str r7, [r0, #4]
-    add r0, r4
-    subs r3, #1
-    bne 1b
-    pop {r4-r8, pc}
-2:  sub r4, r4, r2, lsl #3
-    sub r5, r5, r2, lsl #3
-3:  mov r12, r2
-4:  ldr r6, [r1], #4
-    ldr r7, [r1], #4
-    str r6, [r0], #4
-    str r7, [r0], #4
-    subs r12, #1
+    bne 3f
+2:  ldr r11, [r8]
+    ldr r12, [r8, #4]
+    add r8, r5
+    str r11, [r9]
+    str r12, [r9, #4]
+    add r9, r4
+    subs r10, #1
+    bne 2b
+    b 5f
+3:  mov lr, r2
+4:  ldr r11, [r8], #4
+    ldr r12, [r8], #4
+    str r11, [r9], #4
+    str r12, [r9], #4
+    subs lr, #1
     bne 4b
-    add r0, r4
-    add r1, r5
-    subs r3, #1
+    sub r8, r8, r2, lsl #3
+    add r8, r5
+    sub r9, r9, r2, lsl #3
+    add r9, r4
+    subs r10, #1
     bne 3b
-    pop {r4-r8, pc}
+5:  add r0, r6
+    subs r7, #1
+    bne 1b
+    pop {r4-r11, pc}
     .size tintin_copy, . - tintin_copy
 
 @ Runs of bytes, as many as asked for. r0 to, r1 from, r2 len, r3 runs, [sp] step of to, step of from.

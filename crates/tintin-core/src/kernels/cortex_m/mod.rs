@@ -227,7 +227,15 @@ mod dsp {
     unsafe extern "C" {
         fn tintin_seal(quad: *mut i32, patches: *const i8, k: usize);
         fn tintin_put(to: *mut i8, from: *const i8, len: usize, runs: usize, to_step: usize, from_step: usize);
-        fn tintin_copy(to: *mut i8, from: *const i8, pairs: usize, runs: usize, to_step: usize, from_step: usize);
+        fn tintin_copy(
+            to: *mut i8,
+            places: *const *const i8,
+            pairs: usize,
+            runs: usize,
+            to_step: usize,
+            from_step: usize,
+            patch_step: usize,
+        );
         fn tintin_widen(to: *mut i32, x: *const i8, groups: usize);
         fn tintin_rows(x: *const i32, w: *const i8, acc: *mut i32, blocks: usize, groups: usize, k: usize);
     }
@@ -279,19 +287,20 @@ mod dsp {
     /// See [`portable::gather`].
     pub fn gather(quad: &mut [i32], x: &[i8], places: [usize; LANES], step: usize, run: usize, runs: usize) {
         let k = (run * runs).next_multiple_of(4);
-        let pairs = run.div_ceil(8);
+        let (pairs, reach) = (run.div_ceil(8), (runs - 1) * step);
         let patches = &mut bytes(quad, k)[..LANES * k + 8];
+        let last = places.into_iter().fold(0, usize::max);
+        if last + reach + 8 * pairs <= x.len() {
+            let places = places.map(|place| x[place..].as_ptr());
+            // SAFETY: the last run of every place, rounded up to pairs of words, lies in x, as has just been checked; in the quad
+            // its surplus of at most seven bytes falls on what is written next or on the room behind the last patch.
+            unsafe { tintin_copy(patches.as_mut_ptr(), places.as_ptr(), pairs, runs, run, step, k) };
+            return;
+        }
+        assert!(last + reach + run <= x.len());
         for (lane, place) in places.into_iter().enumerate() {
-            let x = &x[place..];
-            if (runs - 1) * step + 8 * pairs <= x.len() {
-                // SAFETY: the last run, rounded up to pairs of words, lies in x, as has just been checked; in the quad its
-                // surplus of at most seven bytes falls on the patch that is written next or on the room behind the last.
-                unsafe { tintin_copy(patches[lane * k..].as_mut_ptr(), x.as_ptr(), pairs, runs, run, step) };
-            } else {
-                assert!((runs - 1) * step + run <= x.len());
-                // SAFETY: the last run lies in x, as has just been asserted, and in the patch.
-                unsafe { tintin_put(patches[lane * k..].as_mut_ptr(), x.as_ptr(), run, runs, run, step) };
-            }
+            // SAFETY: the last run lies in x, as has just been asserted, and in the patch.
+            unsafe { tintin_put(patches[lane * k..].as_mut_ptr(), x[place..].as_ptr(), run, runs, run, step) };
         }
     }
 
