@@ -312,6 +312,7 @@ def _core_line(core: dict[str, Any]) -> str:
         return f"{core['core']}: {core['steps']} steps, equal, digest {core['digest']} ({about})"
     return f"{core['core']}: DIFFERS after {core['steps']} equal steps at {core['difference']['text']} ({about})"
 
+
 def _boards(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     import tintin
 
