@@ -28,6 +28,8 @@ CLASSES = tuple(
     )
 )
 
+CORE_REGISTER = r"\b(?:r\d+|sb|sl|fp|ip|lr)\b"
+
 
 @dataclass(frozen=True)
 class Instruction:
@@ -63,6 +65,8 @@ def classify(address: int, mnemonic: str, operands: str) -> Instruction:
         return Instruction(address, kind, 2)
     if kind == "arithmetic" and target == "pc":
         return Instruction(address, "jump")
+    if kind == "float" and stem.startswith("vmov") and re.search(CORE_REGISTER, operands):
+        return Instruction(address, "float_move")
     return Instruction(address, kind, to_pc=kind == "load" and target == "pc")
 
 

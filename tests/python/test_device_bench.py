@@ -66,6 +66,11 @@ CYCLES = bench.load_cycles()
         ("vmla.f32 s0, s1, s2", "float_multiply_accumulate", 0, False),
         ("vmul.f32 s0, s1, s2", "float", 0, False),
         ("vmov.f32 s0, s1", "float", 0, False),
+        ("vmov.f32 s0, #1.0", "float", 0, False),
+        ("vmov s0, r3", "float_move", 0, False),
+        ("vmov r3, s15", "float_move", 0, False),
+        ("vmov r2, r3, d7", "float_move", 0, False),
+        ("vmrs APSR_nzcv, fpscr", "float", 0, False),
         ("vdiv.f32 s0, s1, s2", "float_divide", 0, False),
         ("dsb sy", "system", 0, False),
     ],
@@ -90,8 +95,8 @@ def test_disassembly_leaves_out_data_and_labels() -> None:
 
 
 def test_every_core_knows_every_class_it_can_run() -> None:
-    names = {name for name, _ in CLASSES} - {"double"} | {"arithmetic", "far_branch"}
-    floats = {"float", "float_multiply_accumulate", "float_divide"}
+    names = {name for name, _ in CLASSES} - {"double"} | {"arithmetic", "far_branch", "float_move"}
+    floats = {"float", "float_move", "float_multiply_accumulate", "float_divide"}
     later = {"divide", "long_multiply", "long_multiply_accumulate", "multiply_accumulate"}  # ARMv6-M has none
     assert names <= set(CYCLES["m4f"])
     assert names - floats <= set(CYCLES["m3"])
