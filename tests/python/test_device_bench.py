@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tintin.boards import boards
+
 DEVICE = Path(__file__).resolve().parents[2] / "benchmarks" / "device"
 sys.path.insert(0, str(DEVICE))
 
@@ -203,13 +205,21 @@ def test_output_of_a_bench() -> None:
 
 
 def test_boards_name_tables_of_cycles_and_cores() -> None:
-    boards = bench.load_boards()
-    assert boards
-    for board in boards:
+    rows = bench.load_boards()
+    assert rows
+    for board in rows:
         assert board["cycles"] in CYCLES
         assert board["code"] in {core.name for core in bench.CORES}
         assert ("volts" in board) == ("microamperes_per_megahertz" in board)
+        assert "current" in board["note"], board["name"]  # whose it is, or that there is none
         assert board["source"]
+
+
+def test_boards_run_at_the_clock_of_their_firmware() -> None:
+    firmware = {board.chip: board.mhz for board in boards()}
+    for board in bench.load_boards():
+        clocks = [mhz for chip, mhz in firmware.items() if chip.startswith(board["chip"].split(",")[0])]
+        assert clocks == [board["megahertz"]], board["name"]
 
 
 TRAIN = r"""
