@@ -5,7 +5,6 @@ use std::env;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-check-cfg=cfg(tintin_kernels, values(none(), \"dsp\", \"v7m\", \"v6m\"))");
-    println!("cargo:rustc-check-cfg=cfg(tintin_v8m)");
     if env::var_os("CARGO_FEATURE_PORTABLE").is_some() {
         return;
     }
@@ -19,17 +18,26 @@ fn main() {
         "thumbv8m.main" => "v7m",
         _ => return,
     };
-    if target.starts_with("thumbv8m") {
-        println!("cargo:rustc-cfg=tintin_v8m");
-    }
+    let cpu = if target.starts_with("thumbv8m") { core().unwrap_or("cortex-m33") } else { "" };
+    println!("cargo:rustc-env=TINTIN_CPU={}{cpu}", if cpu.is_empty() { "" } else { ".cpu " });
     println!("cargo:rustc-cfg=tintin_kernels");
     println!("cargo:rustc-cfg=tintin_kernels=\"{kernels}\"");
 }
 
-/// The compiler's flags name a core with the DSP extension, or the extension.
+/// The compiler's flags name a core with the DSP extension, or the extension, and do not take it away.
 fn has_dsp() -> bool {
-    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    ["target-cpu=cortex-m33", "target-cpu=cortex-m35p", "target-cpu=cortex-m55", "target-cpu=cortex-m85", "+dsp"]
-        .iter()
-        .any(|flag| flags.contains(flag))
+    let flags = flags();
+    !flags.contains("-dsp") && (flags.contains("+dsp") || core().is_some())
+}
+
+/// The core with the DSP extension that the compiler's flags name.
+fn core() -> Option<&'static str> {
+    let flags = flags();
+    ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85"]
+        .into_iter()
+        .find(|core| flags.contains(&format!("target-cpu={core}")))
+}
+
+fn flags() -> String {
+    env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default()
 }

@@ -132,7 +132,7 @@ macro_rules! model {
             $crate::model!(@plan $batch $(, with_training $training)? $(, train_from $train_from)? $(, ram_limit $ram)?);
             /// The net in this memory. A model with a frozen prefix takes it through `net_with`.
             pub fn net(memory: &mut Memory) -> $crate::net::Net<'_> {
-                const { assert!(SIZES.frozen == 0, "a model with a frozen prefix needs its weights: call net_with") };
+                assert!(SIZES.frozen == 0, "a model with a frozen prefix needs its weights: call net_with");
                 net_with(memory, &[])
             }
         }

@@ -152,15 +152,15 @@ pub fn tintin_outer_row(
 ) {
     let Some(step) = a.row_step(u32::from(d.unsigned_abs()) * top, rounding, draws) else { return };
     let (d, Step { before, m, shift, .. }) = (i32::from(d), step);
-    if before == 0 && shift > 0 && rounding == Rounding::Stochastic {
+    if before == 0 && rounding == Rounding::Stochastic {
         kernels::run(
             #[inline(always)]
             || part.descend(w, d * m, shift, draws),
         );
-    } else if part.from == 0 {
+    } else if part.from() == 0 {
         // a pass over few numbers at a time: this case is rare
         let mut draws = draws;
-        for (w, x) in w.chunks_mut(OUTER).zip(part.x.chunks(OUTER)) {
+        for (w, x) in w.chunks_mut(OUTER).zip(part.x().chunks(OUTER)) {
             let mut g = [0; OUTER];
             for (g, &x) in g.iter_mut().zip(x) {
                 *g = d * i32::from(x);

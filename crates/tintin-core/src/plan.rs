@@ -5,6 +5,7 @@
 
 use crate::error::PlanError;
 use crate::file::list_sum;
+use crate::kernels::OUTER_WORDS;
 use crate::layers::{Layer, Need, Role};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
@@ -339,7 +340,7 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
 /// Words of a slot's gradient block; the bias needs one row of its own.
 const fn slot_gradient(slot: &Slot, rows_at_once: u32) -> usize {
     let rows = if rows_at_once == 0 || rows_at_once > slot.rows { slot.rows } else { rows_at_once };
-    max(rows as usize * slot.row as usize, slot.biases())
+    max(max(rows as usize * slot.row as usize, slot.biases()), OUTER_WORDS)
 }
 
 const fn max(a: usize, b: usize) -> usize {

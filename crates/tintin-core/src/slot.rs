@@ -8,6 +8,7 @@ use crate::tensor::Scale;
 pub const INPUT: u16 = u16::MAX;
 /// No second input.
 pub const NONE: u16 = u16::MAX - 1;
+
 /// One stop of the net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -37,7 +38,7 @@ pub struct Slot {
     pub ps: Shape,
     /// Output shape: `ps`, possibly flattened.
     pub ys: Shape,
-    /// Weight rows and weights per row.
+    /// Weight rows.
     pub rows: u32,
     /// Weights per row.
     pub row: u32,

@@ -100,7 +100,7 @@ impl Update<'_> {
                     tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, self.draws(o));
                 }
             }
-            from = part.end;
+            from = part.end();
             self.words = words;
         }
     }

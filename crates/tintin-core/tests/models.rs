@@ -11,6 +11,7 @@ use tintin_core::file::{self, Header, Weights};
 use tintin_core::heap::Model;
 use tintin_core::layers::*;
 use tintin_core::loss::{Loss, Target};
+use tintin_core::optim::Recipe;
 use tintin_core::plan::Options;
 use tintin_core::shape::Shape;
 
@@ -23,6 +24,38 @@ tintin_core::model! {
 tintin_core::model! {
     /// The last two layers learn, the rest stays in the file.
     pub mod tail { file: include_bytes!("data/lenet5.tin"), batch: 2, train_from: 9 }
+}
+
+tintin_core::model! {
+    /// Layers in a list, the first of them frozen.
+    mod listed_tail {
+        input: (6, 6, 1), batch: 1, train_from: 2,
+        layers: [Conv2d::new(2, (3, 3)), ReLU, Flatten, Linear::new(3)]
+    }
+}
+
+#[test]
+fn a_frozen_prefix_of_listed_layers_stays_where_it_is() {
+    let frozen = [5; 18];
+    let train = |net: &mut dyn FnMut(u32) -> u64| (0..5).map(net).last().unwrap();
+    let x: [i8; 36] = core::array::from_fn(|i| i8::try_from(3 * i).unwrap());
+    let mut memory = listed_tail::Memory::new();
+    let mut net = listed_tail::net_with(&mut memory, &frozen);
+    net.initialise(1);
+    let drawn = net.digest();
+    let full = train(&mut |n| {
+        net.train_step(&x, -7, Target::Labels(&[u16::try_from(n % 3).unwrap()]), &Recipe::tintin(2));
+        net.digest()
+    });
+    assert_ne!(full, drawn);
+    let mut memory = listed_tail::Memory::new();
+    let mut lean = listed_tail::lean(&mut memory, &frozen);
+    lean.initialise(1);
+    let lean = train(&mut |n| {
+        lean.train_step(&x, -7, Target::Labels(&[u16::try_from(n % 3).unwrap()]), &Recipe::tintin(2));
+        lean.digest()
+    });
+    assert_eq!(lean, full);
 }
 
 /// A `static` net: what firmware has.

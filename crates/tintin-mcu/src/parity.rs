@@ -1,4 +1,4 @@
-//! Three trainings whose every step is told: the text must be the same on every machine. See `docs/parity.md`.
+//! Four trainings whose every step is told: the text must be the same on every machine. See `docs/parity.md`.
 
 use crate::lenet5;
 use core::fmt::{Arguments, Error, Write};
@@ -11,7 +11,7 @@ use tintin_core::rng::Draws;
 /// Training steps of each net: past the look at the weights' range after 64 of them (N20).
 pub const STEPS: u32 = 67;
 
-/// Samples of a step of the two small nets.
+/// Samples of a step of the small nets.
 const BATCH: usize = 4;
 
 tintin_core::model! {
@@ -39,22 +39,33 @@ tintin_core::model! {
     }
 }
 
-/// Memory of the three nets; all zero.
+tintin_core::model! {
+    /// As little as there is; one sample at a time.
+    pub mod tiny { input: (1, 1, 2), batch: 1, layers: [Linear::new(8), ReLU, Linear::new(3)] }
+}
+
+/// Memory of the nets; all zero.
 pub struct Memory {
     lenet5: lenet5::net::Memory,
     averages: averages::Memory,
     values: values::Memory,
+    tiny: tiny::Memory,
 }
 
 impl Memory {
     /// For a `static`, which costs no flash.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        Self { lenet5: lenet5::net::Memory::new(), averages: averages::Memory::new(), values: values::Memory::new() }
+        Self {
+            lenet5: lenet5::net::Memory::new(),
+            averages: averages::Memory::new(),
+            values: values::Memory::new(),
+            tiny: tiny::Memory::new(),
+        }
     }
 }
 
-/// Trains the three nets from their seeds and tells every step.
+/// Trains the nets from their seeds and tells every step.
 pub fn run(memory: &mut Memory, out: &mut dyn Write) -> Result<(), Error> {
     out.write_fmt(format_args!("numerics {}\n", tintin_core::NUMERICS))?;
     let mut net = lenet5::net::net(&mut memory.lenet5);
@@ -79,6 +90,11 @@ pub fn run(memory: &mut Memory, out: &mut dyn Write) -> Result<(), Error> {
             y[usize::from(label)] = 90;
         }
         net.train_step(&x, -7, Target::Values(&y, -7), &recipe)
+    })?;
+
+    train(out, "tiny", &mut tiny::net(&mut memory.tiny), 13, |net, n| {
+        let (x, labels) = samples::<{ 2 * BATCH }>(n);
+        net.train_step(&x[..2], -7, Target::Labels(&labels[..1]), &Recipe::tintin(1))
     })
 }
 

@@ -16,13 +16,19 @@ use crate::shape::Shape;
 
 pub use cast::as_mantissas;
 #[cfg(tintin_kernels)]
-pub use cortex_m::{Outer, axpy, clear, columns, descend, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
+pub use cortex_m::{Outer, axpy, clear, descend, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
 #[cfg(not(any(tintin_kernels, all(feature = "std", target_arch = "x86_64"))))]
 pub use portable::matmul;
 pub use portable::walk;
 #[cfg(not(tintin_kernels))]
-pub use portable::{Outer, axpy, clear, columns, descend, gather, multiply, narrow, peak, pool_2x2, put, seal};
+pub use portable::{Outer, axpy, clear, descend, gather, multiply, narrow, peak, pool_2x2, put, seal};
 pub use taps::Taps;
+
+// for `Taps`, which holds what it relies on
+#[cfg(tintin_kernels)]
+use cortex_m::columns;
+#[cfg(not(tintin_kernels))]
+use portable::columns;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub use x86_64::matmul;
 
@@ -35,6 +41,9 @@ pub const LANES: usize = 4;
 pub const fn quad_words(k: u32) -> u32 {
     4 * k.next_multiple_of(4)
 }
+
+/// Least words of an [`Outer`]: two entries of any machine.
+pub const OUTER_WORDS: usize = 10;
 
 /// Most inputs that [`matmul`] prepares at a time.
 const BLOCK: u32 = 64;

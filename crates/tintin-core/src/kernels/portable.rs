@@ -166,19 +166,34 @@ pub fn descend(w: &mut [i8], sums: &[i32], m: i32, shift: u32, draws: Draws) {
 
 /// Some of the inputs of an outer product, in the form a machine updates rows of weights with.
 pub struct Outer<'a> {
-    /// All inputs.
-    pub x: &'a [i8],
-    /// First input of the part.
-    pub from: usize,
-    /// First input behind it.
-    pub end: usize,
+    x: &'a [i8],
+    from: usize,
+    end: usize,
 }
 
 impl<'a> Outer<'a> {
-    /// As many inputs from `from` on as `words` has room for: here all.
+    /// As many inputs from `from` on as `words`, at least [`OUTER_WORDS`](super::OUTER_WORDS), has room for: here all.
     #[inline(always)]
     pub fn new(_words: &'a mut [i32], x: &'a [i8], from: usize) -> Self {
         Self { x, from, end: x.len() }
+    }
+
+    /// All inputs.
+    #[inline(always)]
+    pub fn x(&self) -> &'a [i8] {
+        self.x
+    }
+
+    /// First input of the part.
+    #[inline(always)]
+    pub fn from(&self) -> usize {
+        self.from
+    }
+
+    /// First input behind the part.
+    #[inline(always)]
+    pub fn end(&self) -> usize {
+        self.end
     }
 
     /// w\[i\] = clip(w\[i\] − round(c · x\[i\], shift, Stochastic, u_i)) for the inputs i of the part, u_i the draws of the row (N4, N19);

@@ -26,6 +26,7 @@ impl<'a> Taps<'a> {
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // a place in a sample of at most 2^24 values
     pub fn push(&mut self, at: usize, d: i8) -> bool {
+        debug_assert!(self.len < self.pairs.len());
         if let Some(pair) = self.pairs.get_mut(self.len) {
             *pair = [at as i32, i32::from(d)];
             self.len += 1;

@@ -332,6 +332,7 @@ macro_rules! layers {
 
             /// The layer's bit in a set of layers.
             pub const fn bit(self) -> u16 {
+                const { assert!($($code <= 13 &&)* true, "the other bits are taken") };
                 match self { $(Layer::$layer(_) => 1 << ($code - 1),)* }
             }
 

@@ -12,7 +12,7 @@ mod firmware {
     use cortex_m_rt::entry;
     use cortex_m_semihosting::debug::{EXIT_SUCCESS, exit};
     use cortex_m_semihosting::hio;
-    use tintin_core::kernels::{self, LANES, Taps, portable, quad_words};
+    use tintin_core::kernels::{self, LANES, OUTER_WORDS, Taps, portable, quad_words};
     use tintin_core::rescale::MAX_SUM;
     use tintin_core::rng::Draws;
     use tintin_core::shape::Shape;
@@ -66,7 +66,7 @@ mod firmware {
         // four patches, some of them cut at the edge, times rows
         let (run, runs, rows, lanes) = (case.size(19), case.size(4), case.size(5), case.size(4));
         let k = run * runs;
-        let (step, spare) = (run + case.size(5), case.size(9) - 1);
+        let (step, spare) = (run + case.size(5) - 1, case.size(9) - 1);
         let len = (runs - 1) * step + run + 3 + spare;
         let (x, w) = (case.mantissas(len), case.mantissas(rows * k));
         let acc = case.sums(lanes * rows);
@@ -118,7 +118,7 @@ mod firmware {
 
     fn columns(n: u32, case: &mut Case) {
         let (len, places, taps) = (case.size(13), case.size(30), case.size(20));
-        let x = case.mantissas(places + len);
+        let x = case.mantissas(places - 1 + len);
         let acc = case.sums(len);
         let (mut a, mut b, mut words, mut pairs) = (acc, acc, [0; MOST], [[0; 2]; 20]);
         let mut list = Taps::new(&mut words);
@@ -127,8 +127,8 @@ mod firmware {
             list.push(at as usize, d);
             *pair = [at.cast_signed(), i32::from(d)];
         }
-        list.columns(&x[..places + len], &mut a[..len]);
-        portable::columns(&pairs[..taps], &x[..places + len], &mut b[..len]);
+        list.columns(&x[..places - 1 + len], &mut a[..len]);
+        portable::columns(&pairs[..taps], &x[..places - 1 + len], &mut b[..len]);
         check("columns", n, &a, &b);
     }
 
@@ -161,22 +161,23 @@ mod firmware {
         let (len, shift) = (case.size(60), case.draws.below(30) + 1);
         let draws = Draws::new(n, 1, 2, 3);
         let (w, x) = (case.mantissas(len), case.mantissas(len));
-        let c = i32::from(case.mantissa()) * 255;
+        let c = i32::from(case.mantissa()) * (case.draws.below(128).cast_signed() + 128);
         let (mut a, mut b, mut words) = (w, w, [9; MOST]);
-        let room = 10 * case.size(6);
+        let room = OUTER_WORDS - 1 + case.size(50);
         let mut from = 0;
         while from < len {
             let part = kernels::Outer::new(&mut words[..room], &x[..len], from);
             part.descend(&mut a[..len], c, shift, draws);
-            from = part.end;
+            from = part.end();
         }
         portable::Outer::new(&mut [], &x[..len], 0).descend(&mut b[..len], c, shift, draws);
         check("outer product", n, &a, &b);
 
         let (mut a, mut b) = (w, w);
         let mut g = case.sums(len);
-        let m = case.draws.below(128).cast_signed() + 128;
-        g[..len].iter_mut().for_each(|g| *g >>= 9); // as wide as N19 leaves it
+        // as wide as N19 and N21 leave it
+        let (m, width) = if n % 2 == 0 { (1, 7) } else { (case.draws.below(128).cast_signed() + 128, 9) };
+        g[..len].iter_mut().for_each(|g| *g >>= width);
         kernels::descend(&mut a[..len], &g[..len], m, shift, draws);
         portable::descend(&mut b[..len], &g[..len], m, shift, draws);
         check("descend", n, &a, &b);

@@ -1,12 +1,14 @@
 @ ARMv7E-M and ARMv8-M with the DSP extension: Cortex-M4, M7, M33. Contracts in mod.rs.
 @
 @ SXTB16 and SMLAD take two products an instruction. Words of four bytes become two words of two halves: the even bytes and,
-@ rotated by 8, the odd ones. Loads may be unaligned (LDR), those of several registers are aligned.
+@ rotated by 8, the odd ones. Single loads may be unaligned, those of several registers are aligned: memory must be Normal and
+@ CCR.UNALIGN_TRP 0, as after reset.
     .syntax unified
     .thumb
 
 @ A row of w by a quad. r0 quad, r1 w, r2 acc, r3 rows, [sp] k.
     .section .text.tintin_multiply,"ax",%progbits
+    .p2align 2
     .globl tintin_multiply
     .type tintin_multiply,%function
     .thumb_func
@@ -93,6 +95,7 @@ tintin_multiply:
 
 @ Four patches of bytes, one behind the other, into a quad. r0 quad, r1 bytes, r2 bytes of a patch, a multiple of four.
     .section .text.tintin_seal,"ax",%progbits
+    .p2align 2
     .globl tintin_seal
     .type tintin_seal,%function
     .thumb_func
@@ -124,6 +127,7 @@ tintin_seal:
 @ r0 to, r1 places (pointers), r2 pairs of words of a run, r3 runs, [sp] step of to, step of from, step of to from patch to patch.
 @ Copies up to seven bytes more than asked for.
     .section .text.tintin_copy,"ax",%progbits
+    .p2align 2
     .globl tintin_copy
     .type tintin_copy,%function
     .thumb_func
@@ -167,6 +171,7 @@ tintin_copy:
 
 @ Runs of bytes, as many as asked for. r0 to, r1 from, r2 len, r3 runs, [sp] step of to, step of from.
     .section .text.tintin_put,"ax",%progbits
+    .p2align 2
     .globl tintin_put
     .type tintin_put,%function
     .thumb_func
@@ -197,6 +202,7 @@ tintin_put:
 
 @ Bytes into pairs of halves: even, odd, even, odd. r0 to, r1 from, r2 groups of four bytes, at least one.
     .section .text.tintin_widen,"ax",%progbits
+    .p2align 2
     .globl tintin_widen
     .type tintin_widen,%function
     .thumb_func
@@ -213,6 +219,7 @@ tintin_widen:
 
 @ Blocks of four rows of w by one x. r0 x as pairs of halves, r1 w, r2 acc, r3 blocks, [sp] groups of four values, k.
     .section .text.tintin_rows,"ax",%progbits
+    .p2align 2
     .globl tintin_rows
     .type tintin_rows,%function
     .thumb_func
@@ -257,6 +264,7 @@ tintin_rows:
 
 @ acc += a x, row by row. r0 a, r1 x, r2 acc, r3 len, [sp] rows, step of x, step of acc in bytes.
     .section .text.tintin_axpy,"ax",%progbits
+    .p2align 2
     .globl tintin_axpy
     .type tintin_axpy,%function
     .thumb_func
@@ -318,6 +326,7 @@ tintin_axpy:
 
 @ Sums of columns. r0 pairs (place, d), r1 end of them, r2 x, r3 acc, [sp] len. At least one pair.
     .section .text.tintin_columns,"ax",%progbits
+    .p2align 2
     .globl tintin_columns
     .type tintin_columns,%function
     .thumb_func
@@ -359,82 +368,10 @@ tintin_columns:
 6:  pop {r4-r11, pc}
     .size tintin_columns, . - tintin_columns
 
-@ Windows of two by two. r0 x, r1 y, r2 winners, r3 channels, [sp] windows, step from window to window, step from row to row in bytes.
-    .section .text.tintin_pool,"ax",%progbits
-    .globl tintin_pool
-    .type tintin_pool,%function
-    .thumb_func
-tintin_pool:
-    push {r4-r11, lr}
-    ldr lr, [sp, #36]
-1:  mov r4, r0
-    add r5, r0, r3, lsl #2
-    ldr r12, [sp, #44]
-    add r6, r4, r12
-    add r7, r5, r12
-    mov r11, r3
-2:  ldr r8, [r4], #4
-    ldr r9, [r5], #4
-    mov r10, #0
-    .macro tintin_beats number
-    cmp r9, r8
-    itt gt
-    movgt r8, r9
-    movgt r10, #\number
-    .endm
-    tintin_beats 1
-    ldr r9, [r6], #4
-    tintin_beats 2
-    ldr r9, [r7], #4
-    tintin_beats 3
-    str r8, [r1], #4
-    strb r10, [r2], #1
-    subs r11, #1
-    bne 2b
-    ldr r12, [sp, #40]
-    add r0, r12
-    subs lr, #1
-    bne 1b
-    pop {r4-r11, pc}
-    .size tintin_pool, . - tintin_pool
-
-@ Largest magnitude. r0 sums, r1 how many.
-    .section .text.tintin_peak,"ax",%progbits
-    .globl tintin_peak
-    .type tintin_peak,%function
-    .thumb_func
-tintin_peak:
-    push {r4-r7, lr}
-    mov r2, #0
-    .macro tintin_higher v
-    eor r3, \v, \v, asr #31
-    sub r3, r3, \v, asr #31
-    cmp r3, r2
-    it hi
-    movhi r2, r3
-    .endm
-    subs r1, #4
-    blo 2f
-1:  ldm r0!, {r4-r7}
-    tintin_higher r4
-    tintin_higher r5
-    tintin_higher r6
-    tintin_higher r7
-    subs r1, #4
-    bhs 1b
-2:  adds r1, #4
-    beq 4f
-3:  ldr r4, [r0], #4
-    tintin_higher r4
-    subs r1, #1
-    bne 3b
-4:  mov r0, r2
-    pop {r4-r7, pc}
-    .size tintin_peak, . - tintin_peak
-
 @ The non-zero inputs of a row. r0 entries (a, c, 0, x, place), an even number, r1 end of them, r2 w, r3 c << (32 - shift), [sp] draw.
 @ The step is the upper word of x c 2^(32 - shift) + the draw of the place.
     .section .text.tintin_outer,"ax",%progbits
+    .p2align 2
     .globl tintin_outer
     .type tintin_outer,%function
     .thumb_func
@@ -464,6 +401,7 @@ tintin_outer:
 
 @ Sums to bytes. r0 sums, r1 bytes, r2 how many, r3 shift.
     .section .text.tintin_narrow,"ax",%progbits
+    .p2align 2
     .globl tintin_narrow
     .type tintin_narrow,%function
     .thumb_func
@@ -506,32 +444,4 @@ tintin_narrow:
 4:  pop {r4-r10, pc}
     .size tintin_narrow, . - tintin_narrow
 
-@ A row of weights by its gradient. r0 w, r1 sums, r2 m, r3 weights, [sp] draw, multiplier, increment, shift.
-    .section .text.tintin_descend,"ax",%progbits
-    .globl tintin_descend
-    .type tintin_descend,%function
-    .thumb_func
-tintin_descend:
-    push {r4-r9, lr}
-    ldrd r4, r5, [sp, #28]
-    ldrd r6, r7, [sp, #36]
-    rsb r8, r7, #32
-1:  ldr r9, [r1], #4
-    mla r4, r4, r5, r6
-    lsr r12, r4, r8
-    mla r12, r9, r2, r12
-    asrs r12, r7
-    beq 2f
-    ldrsb r9, [r0]
-    sub r9, r12
-    ssat r9, #8, r9
-    cmn r9, #128
-    it eq
-    addeq r9, #1
-    strb r9, [r0]
-2:  add r0, #1
-    subs r3, #1
-    bne 1b
-    pop {r4-r9, pc}
-    .size tintin_descend, . - tintin_descend
     .text

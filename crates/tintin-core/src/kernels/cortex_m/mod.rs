@@ -5,13 +5,11 @@ use super::{BLOCK, LANES, portable};
 use crate::rng::Draws;
 use crate::shape::Shape;
 
-// the assembler is not told the core that the compiler is told
-#[cfg(all(tintin_kernels = "dsp", tintin_v8m))]
-core::arch::global_asm!(".cpu cortex-m33", include_str!("dsp.s"), options(raw));
-#[cfg(all(tintin_kernels = "dsp", not(tintin_v8m)))]
-core::arch::global_asm!(include_str!("dsp.s"), options(raw));
+// The assembler is not told the core that the compiler is told, hence the first line.
+#[cfg(tintin_kernels = "dsp")]
+core::arch::global_asm!(env!("TINTIN_CPU"), include_str!("dsp.s"), include_str!("v7.s"), options(raw));
 #[cfg(tintin_kernels = "v7m")]
-core::arch::global_asm!(include_str!("v7m.s"), options(raw));
+core::arch::global_asm!(include_str!("v7m.s"), include_str!("v7.s"), options(raw));
 #[cfg(tintin_kernels = "v6m")]
 core::arch::global_asm!(include_str!("v6m.s"), options(raw));
 
@@ -47,6 +45,9 @@ unsafe extern "C" {
 /// See [`portable::multiply`].
 pub fn multiply(quad: &[i32], w: &[i8], k: usize, acc: &mut [i32]) {
     let rows = w.len() / k;
+    if rows == 0 {
+        return;
+    }
     assert!(k > 0 && quad.len() >= LANES * k.next_multiple_of(4));
     if acc.len() == LANES * rows {
         // SAFETY: four patches and `rows` rows of `k` values, and a sum for each pair.
@@ -111,12 +112,9 @@ type Entry = [i32; 4];
 /// See [`portable::Outer`]. Holds the non-zero inputs alone: with each what makes the row's key its draw, which is a·key + c.
 pub struct Outer<'a> {
     list: &'a [Entry],
-    /// All inputs.
-    pub x: &'a [i8],
-    /// First input of the part.
-    pub from: usize,
-    /// First input behind it.
-    pub end: usize,
+    x: &'a [i8],
+    from: usize,
+    end: usize,
 }
 
 impl<'a> Outer<'a> {
@@ -124,15 +122,16 @@ impl<'a> Outer<'a> {
     #[allow(clippy::cast_possible_truncation)] // a place in a sample of at most 2^24 values
     pub fn new(words: &'a mut [i32], x: &'a [i8], from: usize) -> Self {
         let list = words.as_chunks_mut().0;
+        debug_assert!(list.len() >= 2, "the plan has room for two entries");
         let (_, multiplier, increment) = Draws::at(0).walk();
-        let (mut a, mut c, mut n, mut end) = (1u32, 0u32, 0, x.len());
+        let (mut a, mut c, mut n, mut end) = (1u32, 0u32, 0usize, x.len());
         for (i, &x) in x.iter().enumerate() {
             a = a.wrapping_mul(multiplier);
             c = c.wrapping_mul(multiplier).wrapping_add(increment);
             if x == 0 || i < from {
                 continue;
             }
-            if n + 1 >= list.len() {
+            if (n + 1).next_multiple_of(2) > list.len() {
                 end = i;
                 break;
             }
@@ -151,6 +150,24 @@ impl<'a> Outer<'a> {
         Self { list: &list[..n], x, from, end }
     }
 
+    /// All inputs.
+    #[inline(always)]
+    pub fn x(&self) -> &'a [i8] {
+        self.x
+    }
+
+    /// First input of the part.
+    #[inline(always)]
+    pub fn from(&self) -> usize {
+        self.from
+    }
+
+    /// First input behind the part.
+    #[inline(always)]
+    pub fn end(&self) -> usize {
+        self.end
+    }
+
     /// See [`portable::Outer::descend`].
     pub fn descend(&self, w: &mut [i8], c: i32, shift: u32, draws: Draws) {
         assert!(w.len() >= self.end);
@@ -159,14 +176,14 @@ impl<'a> Outer<'a> {
             // the product is formed in the upper word, if c · 2^(32 − shift) fits one
             if c.unsigned_abs() >> (shift - 1) != 0 {
                 let (w, x) = (&mut w[self.from..self.end], &self.x[self.from..self.end]);
-                portable::Outer { x, from: 0, end: x.len() }.descend(w, c, shift, draws.skip(self.from));
+                portable::Outer::new(&mut [], x, 0).descend(w, c, shift, draws.skip(self.from));
                 return;
             }
             c << (32 - shift)
         };
         let ends = self.list.as_ptr_range();
         if !self.list.is_empty() {
-            // SAFETY: an even number of quadruples; their places lie below the end of the part, with which w has been compared.
+            // SAFETY: an even number of entries; their places lie below the end of the part, with which w has been compared.
             unsafe { tintin_outer(ends.start, ends.end, w.as_mut_ptr(), c, draws.walk().0, shift) };
         }
     }
@@ -182,8 +199,9 @@ pub fn axpy(a: i8, x: &[i8], from: usize, acc: &mut [i32], to: usize, len: usize
     unsafe { tintin_axpy(i32::from(a), x.as_ptr(), acc.as_mut_ptr(), len, rows, from, 4 * to) };
 }
 
-/// See [`portable::columns`]. `x` reaches `acc.len()` values beyond every place.
-pub fn columns(taps: &[[i32; 2]], x: &[i8], acc: &mut [i32]) {
+/// See [`portable::columns`]. For [`Taps`](super::Taps) alone, which sees to it that `x` reaches `acc.len()` values beyond every place;
+/// the errors are mantissas.
+pub(super) fn columns(taps: &[[i32; 2]], x: &[i8], acc: &mut [i32]) {
     if taps.is_empty() {
         return;
     }
@@ -279,9 +297,10 @@ mod dsp {
     /// See [`portable::seal`].
     pub fn seal(quad: &mut [i32], k: usize) {
         let k = k.next_multiple_of(4);
-        let patches = bytes(quad, k).as_ptr();
+        assert!(quad.len() >= LANES * k);
+        let quad = quad.as_mut_ptr();
         // SAFETY: the patches fill the third quarter of the quad, the result its first half.
-        unsafe { tintin_seal(quad.as_mut_ptr(), patches, k) };
+        unsafe { tintin_seal(quad, quad.add(2 * k).cast(), k) };
     }
 
     /// See [`portable::gather`].

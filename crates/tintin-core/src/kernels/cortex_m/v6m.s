@@ -24,6 +24,7 @@
 
 @ A row of w by a quad. r0 quad, r1 w, r2 acc, r3 rows, [sp] k.
     .section .text.tintin_multiply,"ax",%progbits
+    .p2align 2
     .globl tintin_multiply
     .type tintin_multiply,%function
     .thumb_func
@@ -91,6 +92,7 @@ tintin_multiply:
 
 @ Runs of values into a patch of a quad. r0 patch, r1 from, r2 len, r3 runs, [sp] step of the patch in bytes, step of from.
     .section .text.tintin_put,"ax",%progbits
+    .p2align 2
     .globl tintin_put
     .type tintin_put,%function
     .thumb_func
@@ -117,6 +119,7 @@ tintin_put:
 
 @ Runs of four patches into a quad. r0 quad, r1 places of the patches in x, r2 len of a run, r3 runs, [sp] step of x.
     .section .text.tintin_gather,"ax",%progbits
+    .p2align 2
     .globl tintin_gather
     .type tintin_gather,%function
     .thumb_func
@@ -153,6 +156,7 @@ tintin_gather:
 @ Blocks of four rows of w by the non-zero values of one x.
 @ r0 pairs (index, x), an even number, r1 w, r2 acc, r3 blocks, [sp] end of the pairs, k.
     .section .text.tintin_rows,"ax",%progbits
+    .p2align 2
     .globl tintin_rows
     .type tintin_rows,%function
     .thumb_func
@@ -217,6 +221,7 @@ tintin_rows:
 
 @ acc += a x, row by row. r0 a, r1 x, r2 acc, r3 len, [sp] rows, step of x, step of acc in bytes.
     .section .text.tintin_axpy,"ax",%progbits
+    .p2align 2
     .globl tintin_axpy
     .type tintin_axpy,%function
     .thumb_func
@@ -274,6 +279,7 @@ tintin_axpy:
 
 @ Sums of columns. r0 pairs (place, d), r1 end of them, r2 x, r3 acc, [sp] len. At least one pair.
     .section .text.tintin_columns,"ax",%progbits
+    .p2align 2
     .globl tintin_columns
     .type tintin_columns,%function
     .thumb_func
@@ -339,6 +345,7 @@ tintin_columns:
 
 @ Windows of two by two. r0 x, r1 y, r2 winners, r3 channels, [sp] windows, step from window to window, step from row to row in bytes.
     .section .text.tintin_pool,"ax",%progbits
+    .p2align 2
     .globl tintin_pool
     .type tintin_pool,%function
     .thumb_func
@@ -387,6 +394,7 @@ tintin_pool:
 
 @ Largest magnitude. r0 sums, r1 how many, at least one.
     .section .text.tintin_peak,"ax",%progbits
+    .p2align 2
     .globl tintin_peak
     .type tintin_peak,%function
     .thumb_func
@@ -408,6 +416,7 @@ tintin_peak:
 
 @ The non-zero inputs of a row. r0 quadruples (a, c, x, place), an even number, r1 end of them, r2 w, r3 c, [sp] draw, shift.
     .section .text.tintin_outer,"ax",%progbits
+    .p2align 2
     .globl tintin_outer
     .type tintin_outer,%function
     .thumb_func
@@ -449,6 +458,7 @@ tintin_outer:
 
 @ Sums to bytes. r0 sums, r1 bytes, r2 how many, at least one, r3 shift.
     .section .text.tintin_narrow,"ax",%progbits
+    .p2align 2
     .globl tintin_narrow
     .type tintin_narrow,%function
     .thumb_func
@@ -479,6 +489,7 @@ tintin_narrow:
 
 @ A row of weights by its gradient. r0 w, r1 sums, r2 m, r3 weights, [sp] draw, multiplier, increment, shift.
     .section .text.tintin_descend,"ax",%progbits
+    .p2align 2
     .globl tintin_descend
     .type tintin_descend,%function
     .thumb_func

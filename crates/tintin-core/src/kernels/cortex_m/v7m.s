@@ -6,6 +6,7 @@
 
 @ A row of w by a quad. r0 quad, r1 w, r2 acc, r3 rows, [sp] k.
     .section .text.tintin_multiply,"ax",%progbits
+    .p2align 2
     .globl tintin_multiply
     .type tintin_multiply,%function
     .thumb_func
@@ -63,6 +64,7 @@ tintin_multiply:
 
 @ Runs of values into a patch of a quad. r0 patch, r1 from, r2 len, r3 runs, [sp] step of the patch in bytes, step of from.
     .section .text.tintin_put,"ax",%progbits
+    .p2align 2
     .globl tintin_put
     .type tintin_put,%function
     .thumb_func
@@ -85,6 +87,7 @@ tintin_put:
 
 @ Runs of four patches into a quad. r0 quad, r1 places of the patches in x, r2 len of a run, r3 runs, [sp] step of x.
     .section .text.tintin_gather,"ax",%progbits
+    .p2align 2
     .globl tintin_gather
     .type tintin_gather,%function
     .thumb_func
@@ -113,6 +116,7 @@ tintin_gather:
 @ Blocks of four rows of w by the non-zero values of one x.
 @ r0 pairs (index, x), an even number, r1 w, r2 acc, r3 blocks, [sp] end of the pairs, k.
     .section .text.tintin_rows,"ax",%progbits
+    .p2align 2
     .globl tintin_rows
     .type tintin_rows,%function
     .thumb_func
@@ -158,6 +162,7 @@ tintin_rows:
 
 @ acc += a x, row by row. r0 a, r1 x, r2 acc, r3 len, [sp] rows, step of x, step of acc in bytes.
     .section .text.tintin_axpy,"ax",%progbits
+    .p2align 2
     .globl tintin_axpy
     .type tintin_axpy,%function
     .thumb_func
@@ -213,6 +218,7 @@ tintin_axpy:
 
 @ Sums of columns. r0 pairs (place, d), r1 end of them, r2 x, r3 acc, [sp] len. At least one pair.
     .section .text.tintin_columns,"ax",%progbits
+    .p2align 2
     .globl tintin_columns
     .type tintin_columns,%function
     .thumb_func
@@ -256,81 +262,9 @@ tintin_columns:
 6:  pop {r4-r11, pc}
     .size tintin_columns, . - tintin_columns
 
-@ Windows of two by two. r0 x, r1 y, r2 winners, r3 channels, [sp] windows, step from window to window, step from row to row in bytes.
-    .section .text.tintin_pool,"ax",%progbits
-    .globl tintin_pool
-    .type tintin_pool,%function
-    .thumb_func
-tintin_pool:
-    push {r4-r11, lr}
-    ldr lr, [sp, #36]
-1:  mov r4, r0
-    add r5, r0, r3, lsl #2
-    ldr r12, [sp, #44]
-    add r6, r4, r12
-    add r7, r5, r12
-    mov r11, r3
-2:  ldr r8, [r4], #4
-    ldr r9, [r5], #4
-    mov r10, #0
-    .macro tintin_beats number
-    cmp r9, r8
-    itt gt
-    movgt r8, r9
-    movgt r10, #\number
-    .endm
-    tintin_beats 1
-    ldr r9, [r6], #4
-    tintin_beats 2
-    ldr r9, [r7], #4
-    tintin_beats 3
-    str r8, [r1], #4
-    strb r10, [r2], #1
-    subs r11, #1
-    bne 2b
-    ldr r12, [sp, #40]
-    add r0, r12
-    subs lr, #1
-    bne 1b
-    pop {r4-r11, pc}
-    .size tintin_pool, . - tintin_pool
-
-@ Largest magnitude. r0 sums, r1 how many.
-    .section .text.tintin_peak,"ax",%progbits
-    .globl tintin_peak
-    .type tintin_peak,%function
-    .thumb_func
-tintin_peak:
-    push {r4-r7, lr}
-    mov r2, #0
-    .macro tintin_higher v
-    eor r3, \v, \v, asr #31
-    sub r3, r3, \v, asr #31
-    cmp r3, r2
-    it hi
-    movhi r2, r3
-    .endm
-    subs r1, #4
-    blo 2f
-1:  ldm r0!, {r4-r7}
-    tintin_higher r4
-    tintin_higher r5
-    tintin_higher r6
-    tintin_higher r7
-    subs r1, #4
-    bhs 1b
-2:  adds r1, #4
-    beq 4f
-3:  ldr r4, [r0], #4
-    tintin_higher r4
-    subs r1, #1
-    bne 3b
-4:  mov r0, r2
-    pop {r4-r7, pc}
-    .size tintin_peak, . - tintin_peak
-
 @ The non-zero inputs of a row. r0 quadruples (a, c, x, place), an even number, r1 end of them, r2 w, r3 c, [sp] draw, shift.
     .section .text.tintin_outer,"ax",%progbits
+    .p2align 2
     .globl tintin_outer
     .type tintin_outer,%function
     .thumb_func
@@ -363,6 +297,7 @@ tintin_outer:
 
 @ Sums to bytes. r0 sums, r1 bytes, r2 how many, r3 shift.
     .section .text.tintin_narrow,"ax",%progbits
+    .p2align 2
     .globl tintin_narrow
     .type tintin_narrow,%function
     .thumb_func
@@ -398,32 +333,4 @@ tintin_narrow:
 4:  pop {r4-r8, pc}
     .size tintin_narrow, . - tintin_narrow
 
-@ A row of weights by its gradient. r0 w, r1 sums, r2 m, r3 weights, [sp] draw, multiplier, increment, shift.
-    .section .text.tintin_descend,"ax",%progbits
-    .globl tintin_descend
-    .type tintin_descend,%function
-    .thumb_func
-tintin_descend:
-    push {r4-r9, lr}
-    ldrd r4, r5, [sp, #28]
-    ldrd r6, r7, [sp, #36]
-    rsb r8, r7, #32
-1:  ldr r9, [r1], #4
-    mla r4, r4, r5, r6
-    lsr r12, r4, r8
-    mla r12, r9, r2, r12
-    asrs r12, r7
-    beq 2f
-    ldrsb r9, [r0]
-    sub r9, r12
-    ssat r9, #8, r9
-    cmn r9, #128
-    it eq
-    addeq r9, #1
-    strb r9, [r0]
-2:  add r0, #1
-    subs r3, #1
-    bne 1b
-    pop {r4-r9, pc}
-    .size tintin_descend, . - tintin_descend
     .text

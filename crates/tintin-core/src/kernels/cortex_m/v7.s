@@ -1,0 +1,109 @@
+@ Every core of ARMv7-M and ARMv8-M Mainline, with the DSP extension or without. Contracts in mod.rs.
+    .syntax unified
+    .thumb
+
+@ Windows of two by two. r0 x, r1 y, r2 winners, r3 channels, [sp] windows, step from window to window, step from row to row in bytes.
+    .section .text.tintin_pool,"ax",%progbits
+    .p2align 2
+    .globl tintin_pool
+    .type tintin_pool,%function
+    .thumb_func
+tintin_pool:
+    push {r4-r11, lr}
+    ldr lr, [sp, #36]
+1:  mov r4, r0
+    add r5, r0, r3, lsl #2
+    ldr r12, [sp, #44]
+    add r6, r4, r12
+    add r7, r5, r12
+    mov r11, r3
+2:  ldr r8, [r4], #4
+    ldr r9, [r5], #4
+    mov r10, #0
+    .macro tintin_beats number
+    cmp r9, r8
+    itt gt
+    movgt r8, r9
+    movgt r10, #\number
+    .endm
+    tintin_beats 1
+    ldr r9, [r6], #4
+    tintin_beats 2
+    ldr r9, [r7], #4
+    tintin_beats 3
+    str r8, [r1], #4
+    strb r10, [r2], #1
+    subs r11, #1
+    bne 2b
+    ldr r12, [sp, #40]
+    add r0, r12
+    subs lr, #1
+    bne 1b
+    pop {r4-r11, pc}
+    .size tintin_pool, . - tintin_pool
+
+@ Largest magnitude. r0 sums, r1 how many.
+    .section .text.tintin_peak,"ax",%progbits
+    .p2align 2
+    .globl tintin_peak
+    .type tintin_peak,%function
+    .thumb_func
+tintin_peak:
+    push {r4-r7, lr}
+    mov r2, #0
+    .macro tintin_higher v
+    eor r3, \v, \v, asr #31
+    sub r3, r3, \v, asr #31
+    cmp r3, r2
+    it hi
+    movhi r2, r3
+    .endm
+    subs r1, #4
+    blo 2f
+1:  ldm r0!, {r4-r7}
+    tintin_higher r4
+    tintin_higher r5
+    tintin_higher r6
+    tintin_higher r7
+    subs r1, #4
+    bhs 1b
+2:  adds r1, #4
+    beq 4f
+3:  ldr r4, [r0], #4
+    tintin_higher r4
+    subs r1, #1
+    bne 3b
+4:  mov r0, r2
+    pop {r4-r7, pc}
+    .size tintin_peak, . - tintin_peak
+
+@ A row of weights by its gradient. r0 w, r1 sums, r2 m, r3 weights, [sp] draw, multiplier, increment, shift.
+    .section .text.tintin_descend,"ax",%progbits
+    .p2align 2
+    .globl tintin_descend
+    .type tintin_descend,%function
+    .thumb_func
+tintin_descend:
+    push {r4-r9, lr}
+    ldrd r4, r5, [sp, #28]
+    ldrd r6, r7, [sp, #36]
+    rsb r8, r7, #32
+1:  ldr r9, [r1], #4
+    mla r4, r4, r5, r6
+    lsr r12, r4, r8
+    mla r12, r9, r2, r12
+    asrs r12, r7
+    beq 2f
+    ldrsb r9, [r0]
+    sub r9, r12
+    ssat r9, #8, r9
+    cmn r9, #128
+    it eq
+    addeq r9, #1
+    strb r9, [r0]
+2:  add r0, #1
+    subs r3, #1
+    bne 1b
+    pop {r4-r9, pc}
+    .size tintin_descend, . - tintin_descend
+    .text
