@@ -2,7 +2,7 @@
 
 use crate::kernels;
 use crate::layers::{BIAS, Forward};
-use crate::rescale::{BIAS_LIMIT, align, factor};
+use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, widened};
 use crate::slot::Slot;
 use crate::tensor::Scale;
 
@@ -18,51 +18,78 @@ pub(crate) struct SumsCall<'a> {
 
 impl SumsCall<'_> {
     /// Sums of all samples at once.
-    pub fn whole<const SET: u16>(self, acc: &mut [i32]) {
-        self.fill::<SET>(acc);
-        self.slot.layer.forward_of::<SET>(Forward {
-            x: self.x,
-            w: &self.w[..self.slot.weights()],
-            acc,
-            workspace: self.workspace,
-            xs: self.slot.xs,
-            ys: self.slot.ss,
-            first: 0,
-            rows: self.slot.ss.h as usize,
-        });
+    pub fn whole<const SET: u16>(mut self, acc: &mut [i32]) {
+        let rows = self.slot.ss.h as usize;
+        self.rows::<SET>(self.x, 0, rows, acc);
     }
 
     /// Sums of a band of pooled rows at a time: only the maxima are kept (N13).
-    pub fn pooled<const SET: u16>(self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
-        let Some(pool) = self.slot.pool else { return };
+    pub fn pooled<const SET: u16>(mut self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
         let slot = self.slot;
         let pooled = slot.ps.w as usize * slot.ps.c as usize;
-        let row = slot.ss.w as usize * slot.ss.c as usize;
-        let (band, stride) = (slot.band as usize, pool.stride.0 as usize);
         for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
-            for (b, acc) in acc.chunks_mut(band * pooled).enumerate() {
-                let rows = slot.strip_rows(acc.len() / pooled);
-                let strip = &mut strip[..rows * row];
-                self.fill::<SET>(strip);
-                slot.layer.forward_of::<SET>(Forward {
-                    x: &self.x[s * slot.xs.len()..][..slot.xs.len()],
-                    w: &self.w[..slot.weights()],
-                    acc: strip,
-                    workspace: self.workspace,
-                    xs: slot.xs,
-                    ys: slot.ss,
-                    first: b * band * stride,
-                    rows,
-                });
-                for (i, acc) in acc.chunks_exact_mut(pooled).enumerate() {
-                    let at = slot.indices + s * slot.ps.len() + (b * band + i) * pooled;
-                    let index = &mut indices[if slot.taped { at } else { 0 }..][..pooled];
-                    kernels::run(
-                        #[inline(always)]
-                        || pool.pool_sums(slot.ss, &strip[i * stride * row..], acc, index),
-                    );
+            for (b, acc) in acc.chunks_mut(slot.band as usize * pooled).enumerate() {
+                self.band::<SET>(s, b * slot.band as usize, acc, strip, indices);
+            }
+        }
+    }
+
+    /// Narrowed outputs from sums that are computed twice, as many rows at a time as `words` has room for; gives their scale (N5).
+    pub fn streamed<const SET: u16>(mut self, words: &mut [i32], indices: &mut [i8], y: &mut [i8]) -> Scale {
+        let slot = self.slot;
+        let row = slot.ps.w as usize * slot.ps.c as usize;
+        let rows = if slot.pool.is_some() { slot.band as usize } else { (words.len() / row).min(slot.ps.h as usize) };
+        let (acc, strip) = words.split_at_mut(rows * row);
+        let (mut top, mut k) = (0, 0);
+        for last in [false, true] {
+            for (s, y) in y.chunks_exact_mut(slot.ps.len()).enumerate() {
+                for (b, y) in y.chunks_mut(rows * row).enumerate() {
+                    let (acc, first) = (&mut acc[..y.len()], b * rows);
+                    if slot.pool.is_some() {
+                        self.band::<SET>(s, first, acc, strip, indices);
+                    } else {
+                        let x = &self.x[s * slot.xs.len()..][..slot.xs.len()];
+                        self.rows::<SET>(x, first, y.len() / row, acc);
+                    }
+                    if slot.relu {
+                        relu(acc);
+                    }
+                    if last {
+                        narrow_by(acc, k, y);
+                    } else {
+                        top = peak(acc).max(top);
+                    }
                 }
             }
+            k = excess(top);
+        }
+        widened(self.acc_scale, k)
+    }
+
+    /// Sums of `rows` rows from `first` on, of the samples `x`.
+    fn rows<const SET: u16>(&mut self, x: &[i8], first: usize, rows: usize, acc: &mut [i32]) {
+        let slot = self.slot;
+        self.fill::<SET>(acc);
+        let (w, workspace) = (&self.w[..slot.weights()], &mut *self.workspace);
+        slot.layer.forward_of::<SET>(Forward { x, w, acc, workspace, xs: slot.xs, ys: slot.ss, first, rows });
+    }
+
+    /// Pooled rows from `first` on of sample `s`, and their winners.
+    fn band<const SET: u16>(&mut self, s: usize, first: usize, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
+        let slot = self.slot;
+        let Some(pool) = slot.pool else { return };
+        let pooled = slot.ps.w as usize * slot.ps.c as usize;
+        let (row, stride) = (slot.ss.w as usize * slot.ss.c as usize, pool.stride.0 as usize);
+        let rows = slot.strip_rows(acc.len() / pooled);
+        let strip = &mut strip[..rows * row];
+        self.rows::<SET>(&self.x[s * slot.xs.len()..][..slot.xs.len()], first * stride, rows, strip);
+        for (i, acc) in acc.chunks_exact_mut(pooled).enumerate() {
+            let at = slot.indices + s * slot.ps.len() + (first + i) * pooled;
+            let index = &mut indices[if slot.taped { at } else { 0 }..][..pooled];
+            kernels::run(
+                #[inline(always)]
+                || pool.pool_sums(slot.ss, &strip[i * stride * row..], acc, index),
+            );
         }
     }
 
@@ -84,4 +111,12 @@ impl SumsCall<'_> {
             rest.copy_from_slice(start);
         }
     }
+}
+
+/// max(v, 0) of every sum (N13).
+pub(crate) fn relu(acc: &mut [i32]) {
+    kernels::run(
+        #[inline(always)]
+        || acc.iter_mut().for_each(|v| *v = (*v).max(0)),
+    );
 }

@@ -6,13 +6,13 @@
 use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
-use crate::forward::SumsCall;
+use crate::forward::{SumsCall, relu};
 use crate::kernels;
-use crate::layers::{ALL, Backward, Errors, POOL_ALONE, RELU_ALONE, Role};
+use crate::layers::{ALL, Backward, Errors, POOL_ALONE, RELU_ALONE, Role, STREAMED};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
 use crate::plan::{Sizes, Slot, SlotScales, layer_set};
-use crate::rescale::{clip, narrow};
+use crate::rescale::{clip, excess, narrow, narrow_by, peak, widened};
 use crate::rng::{Draws, INITIAL};
 use crate::tensor::{Scale, Tensor};
 use crate::update::Update;
@@ -48,6 +48,7 @@ pub struct Net<'m, const SET: u16 = ALL> {
     list: u32,
     first: usize,
     gradient_rows: usize,
+    streamed: bool,
     frozen: &'m [i8],
     weights: &'m mut [i8],
     activations: &'m mut [i8],
@@ -72,7 +73,7 @@ impl<'m, const SET: u16> Net<'m, SET> {
     /// # Panics
     /// If a slot needs what is not in the set.
     pub fn lean(slots: &'m [Slot], sizes: &Sizes, memory: Memory<'m>) -> Self {
-        assert!(layer_set(slots, sizes.slots) & !SET == 0, "a net whose code lacks one of its layers");
+        assert!(layer_set(slots, sizes) & !SET == 0, "a net whose code lacks one of its layers");
         let Memory { frozen, weights, bytes, words, scales, state } = memory;
         let (activations, rest) = bytes.split_at_mut(sizes.activations);
         let (indices, rest) = rest.split_at_mut(sizes.indices);
@@ -84,6 +85,7 @@ impl<'m, const SET: u16> Net<'m, SET> {
             list: sizes.list,
             first: sizes.first,
             gradient_rows: sizes.gradient_rows,
+            streamed: sizes.streamed,
             frozen: &frozen[..sizes.frozen],
             weights: &mut weights[..sizes.trained_weights()],
             activations,
@@ -227,20 +229,21 @@ impl<'m, const SET: u16> Net<'m, SET> {
                 Role::Sums { exponent } => {
                     let acc_scale = scale.times(self.scales[i].w).shifted(exponent);
                     let w = part(self.frozen, self.weights, slot);
-                    let (acc, strip) = self.words.split_at_mut(samples * slot.ps.len());
-                    let call =
-                        SumsCall { slot, x, w, acc_scale, bias_scale: self.scales[i].b, workspace: self.workspace };
-                    match slot.pool {
-                        None => call.whole::<SET>(acc),
-                        Some(_) => call.pooled::<SET>(acc, strip, self.indices),
+                    let workspace = &mut *self.workspace;
+                    let call = SumsCall { slot, x, w, acc_scale, bias_scale: self.scales[i].b, workspace };
+                    if SET & STREAMED != 0 && self.streamed {
+                        scale = call.streamed::<SET>(self.words, self.indices, y);
+                    } else {
+                        let (acc, strip) = self.words.split_at_mut(samples * slot.ps.len());
+                        match slot.pool {
+                            None => call.whole::<SET>(acc),
+                            Some(_) => call.pooled::<SET>(acc, strip, self.indices),
+                        }
+                        if slot.relu {
+                            relu(acc);
+                        }
+                        scale = narrow(acc, acc_scale, y);
                     }
-                    if slot.relu {
-                        kernels::run(
-                            #[inline(always)]
-                            || acc.iter_mut().for_each(|v| *v = (*v).max(0)),
-                        );
-                    }
-                    scale = narrow(acc, acc_scale, y);
                 }
                 Role::MaxPool(pool) if SET & POOL_ALONE != 0 => {
                     let pooled = slot.ps.w as usize * slot.ps.c as usize;
@@ -311,20 +314,17 @@ impl<'m, const SET: u16> Net<'m, SET> {
                 if SET & RELU_ALONE != 0 && slot.role == Role::ReLU {
                     dx.copy_from_slice(dy);
                 } else {
-                    let acc = &mut self.words[..x.len()];
-                    acc.fill(0);
+                    let w = &part(self.frozen, self.weights, slot)[..slot.weights()];
                     if let Role::Sums { exponent } = slot.role {
-                        let w = part(self.frozen, self.weights, slot);
-                        let w = &w[..slot.weights()];
-                        slot.layer.backward_of::<SET>(Backward { w, errors, acc, xs: slot.xs });
                         scale = scale.times(self.scales[i].w).shifted(exponent);
-                    } else if SET & POOL_ALONE != 0 {
-                        scatter(errors, slot.xs, acc);
                     }
-                    if slot.masked {
-                        mask(acc, x);
+                    if SET & STREAMED != 0 && self.streamed {
+                        scale = widened(scale, input_errors_twice::<SET>(slot, w, errors, x, self.words, dx));
+                    } else {
+                        let acc = &mut self.words[..x.len()];
+                        input_errors::<SET>(slot, w, errors, x, acc, 0..slot.xs.h as usize);
+                        scale = narrow(acc, scale, dx);
                     }
-                    scale = narrow(acc, scale, dx);
                 }
             }
             if slot.trained {
@@ -412,10 +412,64 @@ fn mask(acc: &mut [i32], x: &[i8]) {
     );
 }
 
-/// Errors of a MaxPool2d on mantissas to the first maxima (N18).
-fn scatter(errors: Errors<'_>, xs: crate::shape::Shape, acc: &mut [i32]) {
+/// The masked errors of the input rows `rows` of every sample (N18); `x` holds what the masks need of each.
+fn input_errors<const SET: u16>(
+    slot: &Slot,
+    w: &[i8],
+    errors: Errors<'_>,
+    x: &[i8],
+    acc: &mut [i32],
+    rows: core::ops::Range<usize>,
+) {
+    acc.fill(0);
+    if slot.sums() {
+        slot.layer.backward_of::<SET>(Backward { w, errors, acc, xs: slot.xs, first: rows.start, rows: rows.len() });
+    } else if SET & POOL_ALONE != 0 {
+        scatter(errors, slot.xs, acc, rows);
+    }
+    if slot.masked {
+        mask(acc, x);
+    }
+}
+
+/// The same narrowed, from errors that are computed twice, as many rows at a time as `words` has room for; gives k of N5.
+fn input_errors_twice<const SET: u16>(
+    slot: &Slot,
+    w: &[i8],
+    errors: Errors<'_>,
+    x: &[i8],
+    words: &mut [i32],
+    dx: &mut [i8],
+) -> u32 {
+    let row = slot.xs.w as usize * slot.xs.c as usize;
+    let rows = (words.len() / row).min(slot.xs.h as usize);
+    let (mut top, mut k) = (0, 0);
+    for last in [false, true] {
+        for (s, dx) in dx.chunks_exact_mut(slot.xs.len()).enumerate() {
+            for (b, dx) in dx.chunks_mut(rows * row).enumerate() {
+                let (first, acc) = (b * rows, &mut words[..dx.len()]);
+                let x = &x[s * slot.xs.len() + first * row..][..dx.len()];
+                input_errors::<SET>(slot, w, errors.sample(s), x, acc, first..first + dx.len() / row);
+                if last {
+                    narrow_by(acc, k, dx);
+                } else {
+                    top = peak(acc).max(top);
+                }
+            }
+        }
+        k = excess(top);
+    }
+    k
+}
+
+/// Errors of a MaxPool2d on mantissas to the first maxima (N18), those in the rows `rows`.
+fn scatter(errors: Errors<'_>, xs: crate::shape::Shape, acc: &mut [i32], rows: core::ops::Range<usize>) {
     let (w, c) = (xs.w as usize, xs.c as usize);
-    for (s, acc) in acc.chunks_exact_mut(xs.len()).enumerate() {
-        errors.sample(s).for_each(0..c, |i, j, ch, d| acc[(i * w + j) * c + ch] += i32::from(d));
+    for (s, acc) in acc.chunks_exact_mut(rows.len() * w * c).enumerate() {
+        errors.sample(s).for_each(0..c, |i, j, ch, d| {
+            if rows.contains(&i) {
+                acc[((i - rows.start) * w + j) * c + ch] += i32::from(d);
+            }
+        });
     }
 }

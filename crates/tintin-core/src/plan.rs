@@ -6,7 +6,7 @@
 use crate::error::PlanError;
 use crate::file::list_sum;
 use crate::kernels::OUTER_WORDS;
-use crate::layers::{Layer, Need, Role};
+use crate::layers::{Layer, Need, Role, STREAMED};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
 pub use crate::slot::{INPUT, NONE, Sizes, Slot, SlotScales};
@@ -27,7 +27,7 @@ pub struct Options {
     pub gradient_rows: u32,
     /// Sums of a pooled layer held as a whole map and not one pooled row at a time: faster on hosts.
     pub whole_maps: bool,
-    /// Most bytes the plan may take.
+    /// Most bytes the plan may take: above it sums are computed twice instead of held, and then the plan is refused.
     pub ram_limit: usize,
 }
 
@@ -73,10 +73,10 @@ pub const fn empty_slots<const N: usize>() -> [Slot; N] {
     [Slot::EMPTY; N]
 }
 
-/// What the first `n` slots need of the code, as a set of layers.
-pub const fn layer_set(slots: &[Slot], n: usize) -> u16 {
-    let (mut set, mut i) = (0, 0);
-    while i < n {
+/// What a plan needs of the code, as a set of layers.
+pub const fn layer_set(slots: &[Slot], sizes: &Sizes) -> u16 {
+    let (mut set, mut i) = (if sizes.streamed { STREAMED } else { 0 }, 0);
+    while i < sizes.slots {
         set |= slots[i].bits();
         i += 1;
     }
@@ -109,6 +109,7 @@ pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut 
         first: 0,
         batch: options.batch as usize,
         gradient_rows: options.gradient_rows as usize,
+        streamed: false,
         weights: 0,
         frozen: 0,
         activations: 0,
@@ -122,7 +123,11 @@ pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut 
         Err(error) => return Err(error),
     }
     place_activations(input, options, slots, &mut sizes);
-    let widest = size_buffers(options, slots, &mut sizes);
+    let mut widest = size_buffers(options, slots, &mut sizes);
+    if sizes.ram() > options.ram_limit {
+        sizes.streamed = true;
+        widest = size_buffers(options, slots, &mut sizes);
+    }
     if sizes.ram() > options.ram_limit {
         let slot = &slots[widest];
         let mut error =
@@ -303,10 +308,15 @@ const fn place_activations(input: Shape, options: Options, slots: &mut [Slot], s
 const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -> usize {
     let batch = options.batch as usize;
     let (mut widest, mut share) = (0, 0);
+    (sizes.indices, sizes.deltas, sizes.words) = (0, [0, 0], 0);
     let mut i = 0;
     while i < sizes.slots {
         let slot = &mut slots[i];
-        let mut words = if slot.sums() { batch * slot.ps.len() + slot.strip() } else { 0 };
+        let mut words = match (slot.sums(), sizes.streamed) {
+            (false, _) => 0,
+            (true, false) => batch * slot.ps.len() + slot.strip(),
+            (true, true) => max(slot.band as usize, 1) * slot.ps.w as usize * slot.ps.c as usize + slot.strip(),
+        };
         slot.taped = options.training && i >= sizes.first;
         if slot.taped {
             slot.indices = sizes.indices;
@@ -317,7 +327,8 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
             words = max(words, slot_gradient(slot, options.gradient_rows));
             sizes.deltas[turn] = max(sizes.deltas[turn], batch * slot.ys.len());
             if i > sizes.first {
-                words = max(words, batch * slot.xs.len());
+                let row = slot.xs.w as usize * slot.xs.c as usize;
+                words = max(words, if sizes.streamed { row } else { batch * slot.xs.len() });
             }
         } else if slot.pools() {
             // winners nobody asks for: one pooled row, again and again

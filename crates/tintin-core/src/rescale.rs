@@ -85,11 +85,26 @@ pub fn peak(v: &[i32]) -> u32 {
 
 /// Narrows sums to mantissas (N5) and gives their scale. `sums` and `q` have equal length.
 pub fn narrow(sums: &[i32], scale: Scale, q: &mut [i8]) -> Scale {
-    let k = bits(peak(sums)).saturating_sub(7);
+    let k = excess(peak(sums));
+    narrow_by(sums, k, q);
+    widened(scale, k)
+}
+
+/// Bits that sums of largest magnitude `peak` have beyond a mantissa's: k of N5.
+pub const fn excess(peak: u32) -> u32 {
+    bits(peak).saturating_sub(7)
+}
+
+/// Narrows sums by k bits, for those who know k beforehand.
+pub fn narrow_by(sums: &[i32], k: u32, q: &mut [i8]) {
     kernels::run(
         #[inline(always)]
         || kernels::narrow(sums, k, q),
     );
+}
+
+/// The scale of sums narrowed by k bits.
+pub fn widened(scale: Scale, k: u32) -> Scale {
     scale.shifted(i16::try_from(k).unwrap_or(0))
 }
 

@@ -176,6 +176,8 @@ pub struct Sizes {
     pub batch: usize,
     /// Gradient rows held at once; 0 means all.
     pub gradient_rows: usize,
+    /// Sums and input errors are computed twice, some rows at a time, first for their peak: slower, in less memory.
+    pub streamed: bool,
     /// All weights and biases, i8.
     pub weights: usize,
     /// Those of the frozen prefix, in front, i8; may lie in flash.

@@ -27,6 +27,23 @@ tintin_core::model! {
 }
 
 tintin_core::model! {
+    /// LeNet-5 where RAM is short: sums are computed twice instead of held.
+    mod short { file: include_bytes!("data/lenet5.tin"), batch: 1, ram: 71_500 }
+}
+
+/// The same digests with less memory.
+#[test]
+fn short_memory_trains_the_same() {
+    assert!(short::SIZES.streamed && !lenet::SIZES.streamed);
+    assert!(short::SIZES.ram() + 4000 < lenet::SIZES.ram());
+    let mut memory = Box::new(short::Memory::new());
+    let mut net = short::load(&mut memory).unwrap();
+    assert_eq!(net.digest(), DIGESTS[1]);
+    train(&mut net, 3..67);
+    assert_eq!(net.digest(), DIGESTS[2]);
+}
+
+tintin_core::model! {
     /// Layers in a list, the first of them frozen.
     mod listed_tail {
         input: (6, 6, 1), batch: 1, train_from: 2,

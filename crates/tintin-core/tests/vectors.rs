@@ -192,7 +192,7 @@ fn layers() {
         });
         assert_eq!(acc, ints(&c["acc"]), "{}", c["layer"]);
         let errors = Errors { dy: &dy, index: &[], pool: None, ps: need.ys };
-        layer.backward(Backward { w: &w, errors, acc: &mut dx, xs });
+        layer.backward(Backward { w: &w, errors, acc: &mut dx, xs, first: 0, rows: xs.h as usize });
         assert_eq!(dx, ints(&c["dx"]), "{}", c["layer"]);
         if need.rows > 0 {
             let mut gw = vec![0; w.len()];

@@ -1,4 +1,4 @@
-//! Four trainings whose every step is told: the text must be the same on every machine. See `docs/parity.md`.
+//! Five trainings whose every step is told: the text must be the same on every machine. See `docs/parity.md`.
 
 use crate::lenet5;
 use core::fmt::{Arguments, Error, Write};
@@ -44,12 +44,27 @@ tintin_core::model! {
     pub mod tiny { input: (1, 1, 2), batch: 1, layers: [Linear::new(8), ReLU, Linear::new(3)] }
 }
 
+tintin_core::model! {
+    /// LeNet-5 where RAM is short: sums are computed twice instead of held, and every digest is that of `lenet5`.
+    pub mod short {
+        input: (28, 28, 1),
+        batch: 1,
+        ram: 71_500,
+        layers: [
+            Conv2d::new(6, (5, 5)).padding((2, 2)), ReLU, MaxPool2d::new((2, 2)),
+            Conv2d::new(16, (5, 5)), ReLU, MaxPool2d::new((2, 2)),
+            Flatten, Linear::new(120), ReLU, Linear::new(84), ReLU, Linear::new(10),
+        ]
+    }
+}
+
 /// Memory of the nets; all zero.
 pub struct Memory {
     lenet5: lenet5::net::Memory,
     averages: averages::Memory,
     values: values::Memory,
     tiny: tiny::Memory,
+    short: short::Memory,
 }
 
 impl Memory {
@@ -61,6 +76,7 @@ impl Memory {
             averages: averages::Memory::new(),
             values: values::Memory::new(),
             tiny: tiny::Memory::new(),
+            short: short::Memory::new(),
         }
     }
 }
@@ -95,7 +111,9 @@ pub fn run(memory: &mut Memory, out: &mut dyn Write) -> Result<(), Error> {
     train(out, "tiny", &mut tiny::net(&mut memory.tiny), 13, |net, n| {
         let (x, labels) = samples::<{ 2 * BATCH }>(n);
         net.train_step(&x[..2], -7, Target::Labels(&labels[..1]), &Recipe::tintin(1))
-    })
+    })?;
+
+    train(out, "short", &mut short::net(&mut memory.short), lenet5::SEED, lenet5::step)
 }
 
 /// A change of the schedule at step 20 and another at 50.

@@ -101,16 +101,21 @@ impl Sums for AvgPool2d {
     #[inline(always)]
     fn backward(&self, call: Backward<'_>) {
         let (xs, m) = (call.xs, self.mean().m);
-        let c = xs.c as usize;
-        for (s, acc) in call.acc.chunks_exact_mut(xs.len()).enumerate() {
+        let (c, row) = (xs.c as usize, xs.w as usize * xs.c as usize);
+        let rows = call.first..call.first + call.rows;
+        for (s, acc) in call.acc.chunks_exact_mut(call.rows * row).enumerate() {
             call.errors.sample(s).for_each(
                 0..c,
                 #[inline(always)]
                 |i, j, ch, d| {
                     let d = m.wrapping_mul(i32::from(d));
+                    let top = i * usize::from(self.stride.0);
                     for a in 0..usize::from(self.kernel.0) {
+                        if !rows.contains(&(top + a)) {
+                            continue;
+                        }
                         for b in 0..usize::from(self.kernel.1) {
-                            let acc = &mut acc[self.corner(xs, i, j, a) + b * c + ch];
+                            let acc = &mut acc[self.corner(xs, i, j, a) - rows.start * row + b * c + ch];
                             *acc = acc.wrapping_add(d);
                         }
                     }

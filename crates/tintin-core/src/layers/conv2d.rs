@@ -262,13 +262,25 @@ impl Sums for Conv2d {
     #[inline(always)]
     fn backward(&self, call: Backward<'_>) {
         let k = self.fan_in(call.xs);
-        let channels = call.errors.ps.c as usize;
-        for (s, acc) in call.acc.chunks_exact_mut(call.xs.len()).enumerate() {
+        let Backward { xs, first, .. } = call;
+        let (channels, row) = (call.errors.ps.c as usize, xs.w as usize * xs.c as usize);
+        for (s, acc) in call.acc.chunks_exact_mut(call.rows * row).enumerate() {
             call.errors.sample(s).for_each(
                 0..channels,
                 #[inline(always)]
                 |i, j, o, d| {
-                    let Patch { rows, len, x, x_step, w, w_step } = self.patch(call.xs, i, j);
+                    let Patch { mut rows, len, mut x, x_step, mut w, w_step } = self.patch(xs, i, j);
+                    if call.rows < xs.h as usize {
+                        // the part of the patch in these rows
+                        let top = (i * self.stride.0 as usize).saturating_sub(self.padding.0 as usize);
+                        let (from, to) = (top.max(first), (top + rows).min(first + call.rows));
+                        if from >= to {
+                            return;
+                        }
+                        rows = to - from;
+                        x = x + (from - top) * x_step - first * row;
+                        w += (from - top) * w_step;
+                    }
                     axpy(d, &call.w[o * k + w..], w_step, &mut acc[x..], x_step, len, rows);
                 },
             );

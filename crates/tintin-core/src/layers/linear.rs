@@ -65,12 +65,13 @@ impl Sums for Linear {
 
     #[inline(always)]
     fn backward(&self, call: Backward<'_>) {
-        let n = call.xs.len();
-        for (s, acc) in call.acc.chunks_exact_mut(n).enumerate() {
+        let (n, row) = (call.xs.len(), call.xs.w as usize * call.xs.c as usize);
+        let (from, len) = (call.first * row, call.rows * row);
+        for (s, acc) in call.acc.chunks_exact_mut(len).enumerate() {
             let errors = call.errors.sample(s);
             for (&d, w) in errors.dy.iter().zip(call.w.chunks_exact(n)) {
                 if d != 0 {
-                    axpy(d, w, n, acc, n, n, 1);
+                    axpy(d, &w[from..], n, acc, n, len, 1);
                 }
             }
         }

@@ -171,16 +171,20 @@ impl<'a> Errors<'a> {
     }
 }
 
-/// Backward call: `acc` (samples, xs) += exact input errors; holds 0 before.
+/// Backward call: `acc` (samples, rows, width, channels) += exact errors of input rows `first..first + rows`; holds 0 before.
 pub struct Backward<'a> {
     /// Weights, (rows, row).
     pub w: &'a [i8],
     /// Errors at the sums.
     pub errors: Errors<'a>,
-    /// Input errors, (samples, xs).
+    /// Input errors of the rows.
     pub acc: &'a mut [i32],
     /// Input shape of one sample.
     pub xs: Shape,
+    /// First input row.
+    pub first: usize,
+    /// Number of input rows.
+    pub rows: usize,
 }
 
 /// Gradient call: `acc` (rows.len(), row) += exact gradient of the weight rows `rows`; holds 0 before.
@@ -217,6 +221,8 @@ pub trait Sums {
 
 /// The set of all layers. A net over a smaller set contains the code of that set alone: see [`Slot::bits`](crate::plan::Slot::bits).
 pub const ALL: u16 = u16::MAX;
+/// In a set: sums computed twice instead of held.
+pub const STREAMED: u16 = 1 << 12;
 /// In a set: biases.
 pub const BIAS: u16 = 1 << 13;
 /// In a set: a MaxPool2d on mantissas.
@@ -332,7 +338,7 @@ macro_rules! layers {
 
             /// The layer's bit in a set of layers.
             pub const fn bit(self) -> u16 {
-                const { assert!($($code <= 13 &&)* true, "the other bits are taken") };
+                const { assert!($($code <= 12 &&)* true, "the other bits are taken") };
                 match self { $(Layer::$layer(_) => 1 << ($code - 1),)* }
             }
 

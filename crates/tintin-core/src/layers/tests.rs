@@ -59,7 +59,7 @@ fn adjoint_identity() {
         });
         let errors = Errors { dy: &dy, index: &[], pool: None, ps: need.ys };
         let mut dx = vec![0; xs.len()];
-        layer.backward(Backward { w: &w, errors, acc: &mut dx, xs });
+        layer.backward(Backward { w: &w, errors, acc: &mut dx, xs, first: 0, rows: xs.h as usize });
         assert_eq!(inner(&acc, &dy), inner(&dx, &x), "{layer:?}");
         if need.rows > 0 {
             let mut gw = vec![0; w.len()];
