@@ -140,9 +140,11 @@ impl<'a> Errors<'a> {
         self.each_place(
             #[inline(always)]
             |i, j, at| {
-                let d = self.dy[at + channel];
-                if d != 0 {
-                    let (i, j) = self.unpooled(i, j, at + channel);
+                let at = at + channel;
+                if let Some(&d) = self.dy.get(at)
+                    && d != 0
+                {
+                    let (i, j) = self.unpooled(i, j, at);
                     f(i, j, d);
                 }
             },

@@ -218,12 +218,16 @@ pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i3
         let blocks = outputs / 4;
         for (at, x) in (0..k).step_by(BLOCK as usize).zip(x.chunks(BLOCK as usize)) {
             let done = if blocks > 0 { rows(x, &w[at..], k, &mut acc[..4 * blocks], workspace) } else { 0 };
-            for (o, (acc, w)) in acc.iter_mut().zip(w.chunks_exact(k)).enumerate() {
-                let from = if o < 4 * blocks { done } else { 0 };
-                if from < x.len() {
-                    *acc = acc.wrapping_add(portable::dot(&x[from..], &w[at + from..][..x.len() - from]));
+            let mut rest = |rows: core::ops::Range<usize>, from: usize| {
+                let (x, at) = (&x[from..], at + from);
+                for (acc, w) in acc[rows.clone()].iter_mut().zip(w[rows.start * k..].chunks_exact(k)) {
+                    *acc = acc.wrapping_add(portable::dot(x, &w[at..][..x.len()]));
                 }
+            };
+            if done < x.len() {
+                rest(0..4 * blocks, done);
             }
+            rest(4 * blocks..outputs, 0);
         }
     }
 }
