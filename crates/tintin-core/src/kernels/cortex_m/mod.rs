@@ -121,8 +121,11 @@ impl<'a> Outer<'a> {
     /// See [`portable::Outer::new`].
     #[allow(clippy::cast_possible_truncation)] // a place in a sample of at most 2^24 values
     pub fn new(words: &'a mut [i32], x: &'a [i8], from: usize) -> Self {
-        let list = words.as_chunks_mut().0;
-        debug_assert!(list.len() >= 2, "the plan has room for two entries");
+        // pairs of entries, for which the plan has room for one at least
+        let list: &mut [Entry] = words.as_chunks_mut().0;
+        let pairs = list.len() & !1;
+        let list = &mut list[..pairs];
+        debug_assert!(pairs > 0);
         let (_, multiplier, increment) = Draws::at(0).walk();
         let (mut a, mut c, mut n, mut end) = (1u32, 0u32, 0usize, x.len());
         for (i, &x) in x.iter().enumerate() {
@@ -131,16 +134,19 @@ impl<'a> Outer<'a> {
             if x == 0 || i < from {
                 continue;
             }
-            if (n + 1).next_multiple_of(2) > list.len() {
+            let Some(entry) = list.get_mut(n) else {
                 end = i;
                 break;
-            }
+            };
             let (a, c, x, i) = (a.cast_signed(), c.cast_signed(), i32::from(x), i as i32);
             #[cfg(tintin_kernels = "dsp")]
-            let entry = [a, c, 0, x, i];
+            {
+                *entry = [a, c, 0, x, i];
+            }
             #[cfg(not(tintin_kernels = "dsp"))]
-            let entry = [a, c, x, i];
-            list[n] = entry;
+            {
+                *entry = [a, c, x, i];
+            }
             n += 1;
         }
         if n % 2 == 1 {

@@ -241,20 +241,18 @@ tintin_axpy:
     adds \sum, r7
     adds r1, #1
     .endm
-    movs r3, #2
-    add r3, r1
-    cmp r3, r12
+    subs r3, #2
+    mov lr, r3                  @ fewer than three are left from here on
     movs r3, #0
-    bhs 3f                      @ fewer than three
+    cmp r1, lr
+    bhs 3f
 2:  ldmia r2!, {r4-r6}
     tintin_add r4
     tintin_add r5
     tintin_add r6
     subs r2, #12
     stmia r2!, {r4-r6}
-    adds r3, r1, #2
-    cmp r3, r12
-    movs r3, #0
+    cmp r1, lr
     blo 2b
 3:  cmp r1, r12
     beq 5f

@@ -25,27 +25,25 @@ tintin_multiply:
     add r8, lr, r7, lsl #1
     ldr r5, [r8]
     ldr r6, [r8, r7]
-    .macro tintin_value offset
+    .macro tintin_value place
     ldm r0!, {r7-r10}
-    ldrsb r12, [r1, #\offset]
+    ldrsb r12, \place
     mla r3, r7, r12, r3
     mla r4, r8, r12, r4
     mla r5, r9, r12, r5
     mla r6, r10, r12, r6
     .endm
-    subs r2, #4
+    subs r2, #8
     blo 3f
-2:  tintin_value 0
-    tintin_value 1
-    tintin_value 2
-    tintin_value 3
-    add r1, #4
-    subs r2, #4
+2:  .irp offset, 0, 1, 2, 3, 4, 5, 6, 7
+    tintin_value "[r1, #\offset]"
+    .endr
+    add r1, #8
+    subs r2, #8
     bhs 2b
-3:  adds r2, #4
+3:  adds r2, #8
     beq 5f
-4:  tintin_value 0
-    add r1, #1
+4:  tintin_value "[r1], #1"
     subs r2, #1
     bne 4b
 5:  ldrd r9, r7, [sp, #8]
@@ -196,13 +194,17 @@ tintin_axpy:
     tintin_add r6
     tintin_add r7
     stm r2!, {r4-r7}
-4:  ands r3, #3
-    beq 6f
-5:  ldr r4, [r2]
+4:  tst r3, #2
+    beq 5f
+    ldrd r4, r5, [r2]
     tintin_add r4
-    str r4, [r2], #4
-    subs r3, #1
-    bne 5b
+    tintin_add r5
+    strd r4, r5, [r2], #8
+5:  tst r3, #1
+    beq 6f
+    ldr r4, [r2]
+    tintin_add r4
+    str r4, [r2]
 6:  pop {r1, r2}
     ldr r4, [sp, #36]
     subs r4, #1
