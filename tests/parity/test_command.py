@@ -134,6 +134,10 @@ def test_interrupted_and_no_emulator_left_behind(model: tuple[Path, Sequential])
     child = int(children.read_text().split()[0])
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    try:
+        _, said = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # the emulator, too
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
     assert not Path(f"/proc/{child}").exists()

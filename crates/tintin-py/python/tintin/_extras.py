@@ -1,4 +1,4 @@
-"""Optional packages: imported when first needed, with a message that names the extra to install."""
+"""Optional packages: imported when first needed, with a message that names what to install."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def require(module: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != top:
             raise
-        package, extra = OPTIONAL[top]
+        package, _ = OPTIONAL[top]
         raise ModuleNotFoundError(
-            f'{what} needs {package}, which is not installed: pip install "tintin[{extra}]"',
+            f"{what} needs {package}, which is not installed: pip install {package}",
             name=error.name,
         ) from None
 

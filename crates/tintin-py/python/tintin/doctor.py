@@ -53,7 +53,6 @@ def facts() -> dict[str, Any]:
 
 def text(found: dict[str, Any]) -> str:
     """The same for reading, with what to do about what is missing."""
-    extra = dict(_extras.OPTIONAL.values())
     lines = [
         f"tintin {found['tintin']}, numerics {found['numerics']}, file format {found['format']}",
         _row("kernels", found["kernels"]),
@@ -65,7 +64,7 @@ def text(found: dict[str, Any]) -> str:
         "optional packages",
     ]
     for package, version in found["extras"].items():
-        lines.append(_row(package, version or f'missing: pip install "tintin[{extra[package]}]"'))
+        lines.append(_row(package, version or f"missing: pip install {package}"))
     lines += ["", f"data sets (cache: {found['cache']})"]
     for name, place in found["datasets"].items():
         absent = "missing: needs scikit-learn" if name == "digits" else "not here; downloaded when first loaded"
