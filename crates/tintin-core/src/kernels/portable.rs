@@ -128,12 +128,13 @@ pub fn pool_2x2(xs: Shape, step: usize, x: &[i32], y: &mut [i32], winners: &mut 
         let x = &x[j * step..][..(w + 2) * c];
         let (top, bottom) = (&x[..2 * c], &x[w * c..]);
         for (ch, (y, winner)) in y.iter_mut().zip(winners).enumerate() {
-            (*y, *winner) = (top[ch], 0);
-            for (number, v) in [(1, top[c + ch]), (2, bottom[ch]), (3, bottom[c + ch])] {
-                if v > *y {
-                    (*y, *winner) = (v, number);
+            let (mut most, mut number) = (top[ch], 0u8);
+            for (n, v) in [(1, top[c + ch]), (2, bottom[ch]), (3, bottom[c + ch])] {
+                if v > most {
+                    (most, number) = (v, n);
                 }
             }
+            (*y, *winner) = (most, number.cast_signed());
         }
     }
 }
