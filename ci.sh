@@ -180,6 +180,7 @@ gate_arm() {
 # The firmware's library here: protocol and runner, applications, the store, the driver with a scripted bus.
 gate_firmware() {
     make --no-print-directory firmware-data
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/arm}
     cd crates/tintin-mcu
     cargo clippy -q --release --locked --all-targets -- -D warnings
     cargo test -q --release --locked
