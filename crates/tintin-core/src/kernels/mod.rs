@@ -7,6 +7,8 @@ mod cast;
 mod conv_x86_64;
 #[cfg(tintin_kernels)]
 mod cortex_m;
+#[cfg(feature = "std")]
+pub mod host;
 pub mod portable;
 mod taps;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
@@ -103,9 +105,9 @@ impl Conv2d {
 
 /// Name of the instruction set in use.
 pub fn name() -> &'static str {
-    #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    return x86_64::name();
-    #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+    #[cfg(feature = "std")]
+    return host::machine().name();
+    #[cfg(not(feature = "std"))]
     if cfg!(tintin_kernels = "dsp") {
         "ARM DSP"
     } else if cfg!(tintin_kernels = "v7m") {

@@ -1,6 +1,6 @@
 //! AVX2 and AVX-512: hand-written inner products, and the portable source compiled for the wider registers.
 //!
-//! Chosen once at run time; `TINTIN_KERNELS=portable` or `avx2` asks for less. Products of mantissas are taken sixteen (AVX2) or thirty-two (AVX-512) at a time as i16 and added in pairs
+//! Products of mantissas are taken sixteen (AVX2) or thirty-two (AVX-512) at a time as i16 and added in pairs
 //! into i32 lanes, which is exact: one pair is at most 2 · 127². The order of the sums differs from `portable`, their value modulo 2^32 does not.
 #![allow(unsafe_code)]
 // registers are indexed by row of x and row of w alike; iterators would hide which
@@ -8,47 +8,7 @@
 
 use core::arch::x86_64::*;
 
-/// Instruction sets told apart.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Machine {
-    Portable,
-    Avx2,
-    Avx512,
-    Avx512Vnni,
-}
-
-fn machine() -> Machine {
-    static CHOICE: std::sync::OnceLock<Machine> = std::sync::OnceLock::new();
-    *CHOICE.get_or_init(|| {
-        let found = detect();
-        match std::env::var("TINTIN_KERNELS").as_deref() {
-            Ok("portable") => Machine::Portable,
-            Ok("avx2") if found != Machine::Portable => Machine::Avx2,
-            _ => found,
-        }
-    })
-}
-
-/// The best this machine has.
-fn detect() -> Machine {
-    if std::is_x86_feature_detected!("avx512bw") && std::is_x86_feature_detected!("avx512vl") {
-        if std::is_x86_feature_detected!("avx512vnni") { Machine::Avx512Vnni } else { Machine::Avx512 }
-    } else if std::is_x86_feature_detected!("avx2") {
-        Machine::Avx2
-    } else {
-        Machine::Portable
-    }
-}
-
-/// Name of the instruction set in use.
-pub fn name() -> &'static str {
-    match machine() {
-        Machine::Portable => "portable",
-        Machine::Avx2 => "avx2",
-        Machine::Avx512 => "avx512",
-        Machine::Avx512Vnni => "avx512 vnni",
-    }
-}
+use super::host::{Machine, machine};
 
 /// Runs `f` compiled for the widest vector unit found.
 #[inline(always)]

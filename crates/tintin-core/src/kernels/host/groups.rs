@@ -1,0 +1,65 @@
+//! Groups: how mantissas lie in the 32-bit lanes that [`Lanes::dot`] multiplies, and the buffers they lie in.
+
+use core::cell::RefCell;
+use std::vec::Vec;
+
+use super::lanes::Lanes;
+
+/// Which of the two sides of [`Lanes::dot`] a group is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The one without sign.
+    Offset,
+    /// The one with a sign.
+    Plain,
+}
+
+/// `v` as a mantissa of `side`.
+#[inline(always)]
+pub fn value<L: Lanes>(side: Side, v: i8) -> L::Value {
+    match side {
+        Side::Offset => L::offset(v),
+        Side::Plain => L::plain(v),
+    }
+}
+
+/// Writes neighbours as they are grouped: lane i of `to` holds values GROUP · i and on.
+///
+/// # Safety
+/// `to` has room for `v.len()` values.
+#[inline(always)]
+pub unsafe fn spread<L: Lanes>(side: Side, v: &[i8], to: *mut L::Value) {
+    for (i, &v) in v.iter().enumerate() {
+        // SAFETY: room for `v.len()`, as the caller says.
+        unsafe { to.add(i).write(value::<L>(side, v)) };
+    }
+}
+
+/// Groups across rows: lane i of `to` holds value i of GROUP rows, `n` lanes. Of a row that is `None` the values are 0.
+///
+/// # Safety
+/// Rows have `n` values each, at most GROUP rows; `to` has room for `n` lanes.
+#[inline(always)]
+pub unsafe fn interleave<L: Lanes>(side: Side, rows: [Option<*const i8>; 4], n: usize, to: *mut i32) {
+    let zeros = || value::<L>(side, 0);
+    let to = to.cast::<L::Value>();
+    for i in 0..n {
+        for (g, row) in rows.iter().take(L::GROUP).enumerate() {
+            // SAFETY: i < n, g < GROUP: as the caller says.
+            unsafe { to.add(i * L::GROUP + g).write(row.map_or_else(zeros, |row| value::<L>(side, *row.add(i)))) };
+        }
+    }
+}
+
+/// Calls `f` with `N` buffers of this thread, to be resized at will: kept from call to call, so that a step allocates nothing.
+pub fn with_buffers<const N: usize, R>(f: impl FnOnce(&mut [Vec<i32>; N]) -> R) -> R {
+    std::thread_local! {
+        static BUFFERS: RefCell<Vec<Vec<i32>>> = const { RefCell::new(Vec::new()) };
+    }
+    // taken and given back: a kernel that calls another finds none and makes its own
+    let mut buffers: [Vec<i32>; N] =
+        BUFFERS.with_borrow_mut(|all| core::array::from_fn(|_| all.pop().unwrap_or_default()));
+    let result = f(&mut buffers);
+    BUFFERS.with_borrow_mut(|all| all.extend(buffers.into_iter().rev()));
+    result
+}

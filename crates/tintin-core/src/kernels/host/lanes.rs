@@ -1,0 +1,63 @@
+//! The few vector operations that the kernels of hosts are written in, and the choice of the machine that gives them.
+//!
+//! A register holds [`WIDTH`](Lanes::WIDTH) lanes of 32 bits: sums, or groups of [`GROUP`](Lanes::GROUP) neighbouring mantissas. [`dot`](Lanes::dot)
+//! multiplies group with group and adds each group's products to a sum: exact, modulo 2^32 (N2). Where the instruction wants one
+//! side without sign, that side holds mantissas + [`OFFSET`](Lanes::OFFSET), and Σ (x + offset) · y = Σ x · y + offset · Σ y: who prepares the
+//! sums takes the second part off.
+
+/// One machine's vector operations.
+///
+/// # Safety
+/// Of every function: the machine has the instructions, which [`dispatch`](super::dispatch) sees to, and pointers are good for the lanes or groups told.
+/// No pointer need be aligned. All are to be inlined into a function compiled for the machine.
+pub trait Lanes: Copy {
+    /// Lanes of 32 bits.
+    type Vector: Copy;
+    /// A mantissa as it lies in a group: u8 (four in a group) or i16 (two).
+    type Value: Copy;
+    /// Lanes of a register.
+    const WIDTH: usize;
+    /// Mantissas in a lane.
+    const GROUP: usize;
+    /// Added to the mantissas of the side without sign; 0 where both have one.
+    const OFFSET: i32;
+    /// Registers there are.
+    const REGISTERS: usize;
+
+    /// A mantissa of the side with the offset.
+    fn offset(v: i8) -> Self::Value;
+    /// A mantissa of the plain side.
+    fn plain(v: i8) -> Self::Value;
+    /// All lanes zero.
+    unsafe fn zero() -> Self::Vector;
+    /// The same in all lanes.
+    unsafe fn splat(v: i32) -> Self::Vector;
+    /// Lanes from memory.
+    unsafe fn load(from: *const i32) -> Self::Vector;
+    /// The first `n` lanes, 1 to WIDTH; the others are zero, and their memory is not touched.
+    unsafe fn load_first(from: *const i32, n: usize) -> Self::Vector;
+    /// Lanes to memory.
+    unsafe fn store(to: *mut i32, v: Self::Vector);
+    /// The first `n` lanes, 1 to WIDTH; other memory is not touched.
+    unsafe fn store_first(to: *mut i32, v: Self::Vector, n: usize);
+    /// Lane by lane, modulo 2^32.
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `sums` + Σ offset · plain of every group.
+    unsafe fn dot(sums: Self::Vector, offset: Self::Vector, plain: Self::Vector) -> Self::Vector;
+    /// (max(best, v), n where v > best, else number), lane by lane.
+    unsafe fn larger(best: Self::Vector, number: Self::Vector, v: Self::Vector, n: i32)
+    -> (Self::Vector, Self::Vector);
+    /// The low bytes of the first `n` lanes, 1 to WIDTH.
+    unsafe fn store_bytes(to: *mut i8, v: Self::Vector, n: usize);
+}
+
+/// A kernel: its arguments, and what it does with them on any machine.
+pub trait Kernel {
+    /// What it returns.
+    type Output;
+    /// Runs it; `#[inline(always)]`, as is all it calls.
+    ///
+    /// # Safety
+    /// The machine has the instructions of `L`.
+    unsafe fn run<L: Lanes>(self) -> Self::Output;
+}

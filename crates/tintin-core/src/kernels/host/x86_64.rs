@@ -1,0 +1,215 @@
+//! The lanes of x86-64: AVX2 and AVX-512 multiply pairs of i16, AVX-512 VNNI groups of four bytes.
+
+use core::arch::x86_64::*;
+
+use super::lanes::{Kernel, Lanes};
+
+/// Eight lanes, pairs.
+#[derive(Clone, Copy)]
+pub struct Avx2;
+
+/// Sixteen lanes, pairs.
+#[derive(Clone, Copy)]
+pub struct Avx512;
+
+/// Sixteen lanes, groups of four.
+#[derive(Clone, Copy)]
+pub struct Avx512Vnni;
+
+/// # Safety
+/// The machine has AVX2.
+#[target_feature(enable = "avx2")]
+pub unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: as the caller says.
+    unsafe { kernel.run::<Avx2>() }
+}
+
+/// # Safety
+/// The machine has AVX-512 BW and VL.
+#[target_feature(enable = "avx512bw,avx512vl")]
+pub unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: as the caller says.
+    unsafe { kernel.run::<Avx512>() }
+}
+
+/// # Safety
+/// The machine has AVX-512 BW, VL and VNNI.
+#[target_feature(enable = "avx512bw,avx512vl,avx512vnni")]
+pub unsafe fn avx512_vnni<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: as the caller says.
+    unsafe { kernel.run::<Avx512Vnni>() }
+}
+
+// SAFETY of all blocks: the trait's contract: the instructions are there, pointers are good for what is read or written.
+
+impl Lanes for Avx2 {
+    type Vector = __m256i;
+    type Value = i16;
+    const WIDTH: usize = 8;
+    const GROUP: usize = 2;
+    const OFFSET: i32 = 0;
+    const REGISTERS: usize = 16;
+
+    #[inline(always)]
+    fn offset(v: i8) -> i16 {
+        i16::from(v)
+    }
+
+    #[inline(always)]
+    fn plain(v: i8) -> i16 {
+        i16::from(v)
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(v: i32) -> __m256i {
+        unsafe { _mm256_set1_epi32(v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const i32) -> __m256i {
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const i32, n: usize) -> __m256i {
+        unsafe { if n == 8 { Self::load(from) } else { _mm256_maskload_epi32(from, first(n)) } }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut i32, v: __m256i) {
+        unsafe { _mm256_storeu_si256(to.cast(), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(to: *mut i32, v: __m256i, n: usize) {
+        unsafe { if n == 8 { Self::store(to, v) } else { _mm256_maskstore_epi32(to, first(n), v) } }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sums: __m256i, offset: __m256i, plain: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(offset, plain)) }
+    }
+
+    #[inline(always)]
+    unsafe fn larger(best: __m256i, number: __m256i, v: __m256i, n: i32) -> (__m256i, __m256i) {
+        unsafe {
+            let larger = _mm256_cmpgt_epi32(v, best);
+            (_mm256_max_epi32(best, v), _mm256_blendv_epi8(number, _mm256_set1_epi32(n), larger))
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // the low byte is what is asked for
+    unsafe fn store_bytes(to: *mut i8, v: __m256i, n: usize) {
+        let mut lanes = [0i32; 8];
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), v);
+            for (i, lane) in lanes.into_iter().take(n).enumerate() {
+                to.add(i).write(lane as i8);
+            }
+        }
+    }
+}
+
+/// All bits set in the first `n` of eight lanes.
+#[inline(always)]
+unsafe fn first(n: usize) -> __m256i {
+    static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast()) }
+}
+
+/// The lanes of AVX-512, but for how groups are multiplied.
+macro_rules! avx512 {
+    ($lanes:ident, $value:ty, $group:literal, $offset:literal, |$v:ident| $with_offset:expr, |$p:ident| $plain:expr, $dot:expr) => {
+        impl Lanes for $lanes {
+            type Vector = __m512i;
+            type Value = $value;
+            const WIDTH: usize = 16;
+            const GROUP: usize = $group;
+            const OFFSET: i32 = $offset;
+            const REGISTERS: usize = 32;
+
+            #[inline(always)]
+            fn offset($v: i8) -> $value {
+                $with_offset
+            }
+
+            #[inline(always)]
+            fn plain($p: i8) -> $value {
+                $plain
+            }
+
+            #[inline(always)]
+            unsafe fn zero() -> __m512i {
+                unsafe { _mm512_setzero_si512() }
+            }
+
+            #[inline(always)]
+            unsafe fn splat(v: i32) -> __m512i {
+                unsafe { _mm512_set1_epi32(v) }
+            }
+
+            #[inline(always)]
+            unsafe fn load(from: *const i32) -> __m512i {
+                unsafe { _mm512_loadu_si512(from.cast()) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_first(from: *const i32, n: usize) -> __m512i {
+                unsafe { _mm512_maskz_loadu_epi32(u16::MAX >> (16 - n), from) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(to: *mut i32, v: __m512i) {
+                unsafe { _mm512_storeu_si512(to.cast(), v) }
+            }
+
+            #[inline(always)]
+            unsafe fn store_first(to: *mut i32, v: __m512i, n: usize) {
+                unsafe { _mm512_mask_storeu_epi32(to, u16::MAX >> (16 - n), v) }
+            }
+
+            #[inline(always)]
+            unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_add_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn dot(sums: __m512i, offset: __m512i, plain: __m512i) -> __m512i {
+                unsafe { $dot(sums, offset, plain) }
+            }
+
+            #[inline(always)]
+            unsafe fn larger(best: __m512i, number: __m512i, v: __m512i, n: i32) -> (__m512i, __m512i) {
+                unsafe {
+                    let larger = _mm512_cmpgt_epi32_mask(v, best);
+                    (_mm512_max_epi32(best, v), _mm512_mask_set1_epi32(number, larger, n))
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn store_bytes(to: *mut i8, v: __m512i, n: usize) {
+                unsafe { _mm512_mask_cvtepi32_storeu_epi8(to, u16::MAX >> (16 - n), v) }
+            }
+        }
+    };
+}
+
+/// Products of pairs, and the sum.
+#[inline(always)]
+unsafe fn multiply_and_add(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(a, b)) }
+}
+
+avx512!(Avx512, i16, 2, 0, |v| i16::from(v), |v| i16::from(v), multiply_and_add);
+avx512!(Avx512Vnni, u8, 4, 128, |v| v.cast_unsigned() ^ 0x80, |v| v.cast_unsigned(), _mm512_dpbusd_epi32);
