@@ -51,7 +51,7 @@ impl Convolution<'_> {
 /// With its buffers: inputs, weights, steps, windows, and the places of a window.
 struct Call<'a, 'b> {
     of: Convolution<'a>,
-    buffers: &'b mut [Vec<i32>; 5],
+    buffers: &'b mut [Vec<i32>; 6],
 }
 
 /// Where the values of a copy lie.
@@ -126,7 +126,7 @@ impl Kernel for Call<'_, '_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Call { of, buffers: [x, packed, steps, windows, window] } = self;
+        let Call { of, buffers: [x, rows, packed, steps, windows, window] } = self;
         let (conv, pool) = (of.conv, of.windows);
         let (c, channels) = (conv.xs.c as usize, conv.ys.c as usize);
         let copied = of.copied(size_of::<L::Value>(), 8);
@@ -138,7 +138,8 @@ impl Kernel for Call<'_, '_> {
             Filters { w: of.w, outputs: channels, rows: conv.kernel.0, run: conv.kernel.1 * c, joined: 1, shift };
         let filters = filters.join::<L>(pool.columns);
         let packed = room(packed, filters.words::<L>());
-        filters.pack::<L>(packed);
+        // SAFETY: as the caller says.
+        unsafe { filters.pack::<L>(rows, packed) };
 
         let groups = filters.groups::<L>();
         steps.clear();

@@ -29,9 +29,26 @@ pub fn value<L: Lanes>(side: Side, v: i8) -> L::Value {
 /// `to` has room for `v.len()` values.
 #[inline(always)]
 pub unsafe fn spread<L: Lanes>(side: Side, v: &[i8], to: *mut L::Value) {
-    for (i, &v) in v.iter().enumerate() {
-        // SAFETY: room for `v.len()`, as the caller says.
-        unsafe { to.add(i).write(value::<L>(side, v)) };
+    let (chunks, rest) = v.as_chunks::<16>();
+    let (quads, rest) = rest.as_chunks::<4>();
+    // SAFETY: room for `v.len()`, as the caller says.
+    unsafe {
+        let to = chunks.iter().fold(to, |to, v| copy::<L, 16>(side, v, to));
+        let to = quads.iter().fold(to, |to, v| copy::<L, 4>(side, v, to));
+        rest.iter().fold(to, |to, &v| copy::<L, 1>(side, &[v], to));
+    }
+}
+
+/// Writes `N` values, a number for which the compiler has vector instructions; gives the place behind them.
+///
+/// # Safety
+/// `to` has room for them.
+#[inline(always)]
+unsafe fn copy<L: Lanes, const N: usize>(side: Side, v: &[i8; N], to: *mut L::Value) -> *mut L::Value {
+    // SAFETY: as the caller says; an array of N values may be written where there is room for N, aligned or not.
+    unsafe {
+        to.cast::<[L::Value; N]>().write_unaligned(v.map(|v| value::<L>(side, v)));
+        to.add(N)
     }
 }
 

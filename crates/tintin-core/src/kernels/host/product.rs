@@ -15,7 +15,9 @@
 //! Outputs lie in lanes, so that nothing is added up across lanes; N · V sums are in flight, so that no instruction waits for the one
 //! before. Sums of places, without a pool, are maxima of windows of one place.
 
-use super::groups::{Side, group};
+use std::vec::Vec;
+
+use super::groups::{Side, group, room, spread};
 use super::lanes::Lanes;
 
 /// Registers of a block.
@@ -76,51 +78,49 @@ impl Filters<'_> {
     }
 
     /// Packs: per block the starts of its sums, then \[kernel row\]\[group\]\[lane\]; zeros where there is no weight.
+    ///
+    /// # Safety
+    /// The machine has the instructions of `L`.
     #[inline(always)]
-    pub fn pack<L: Lanes>(&self, packed: &mut [i32]) {
+    pub unsafe fn pack<L: Lanes>(&self, rows: &mut Vec<i32>, packed: &mut [i32]) {
         let (groups, registers) = (self.groups::<L>(), self.registers::<L>());
         let steps = self.rows * groups;
         let packed = &mut packed[..self.words::<L>()];
+        let rows = room(rows, L::WIDTH * steps);
         for register in 0..registers {
+            rows.fill(0);
+            let numbers = register * L::WIDTH..((register + 1) * L::WIDTH).min(self.lanes());
+            for (number, row) in numbers.zip(rows.chunks_exact_mut(steps)) {
+                let (output, shift) = (number % self.outputs, number / self.outputs * self.shift);
+                let w = &self.w[output * self.rows * self.run..][..self.rows * self.run];
+                for (w, row) in w.chunks_exact(self.run).zip(row.chunks_exact_mut(groups)) {
+                    // SAFETY: the groups of a kernel row hold its run, however far it is shifted.
+                    unsafe { spread::<L>(Side::Plain, w, row.as_mut_ptr().cast::<L::Value>().add(shift)) };
+                }
+            }
             let first = register / BLOCK * BLOCK;
             let pitch = (registers - first).min(BLOCK) * L::WIDTH;
             let block = &mut packed[first * L::WIDTH * (1 + steps)..][..pitch * (1 + steps)];
-            for lane in 0..L::WIDTH {
-                let (at, number) = ((register - first) * L::WIDTH + lane, register * L::WIDTH + lane);
-                let mut sum = 0;
-                for a in 0..self.rows {
-                    let start = (1 + a * groups) * pitch + at;
-                    let lanes = block[start..].iter_mut().step_by(pitch).take(groups);
-                    if number < self.lanes() {
-                        let (output, shift) = (number % self.outputs, number / self.outputs * self.shift);
-                        let w = &self.w[(output * self.rows + a) * self.run..][..self.run];
-                        sum += lay::<L>(w, shift, lanes);
-                    } else {
-                        lanes.for_each(|lane| *lane = 0);
+            // SAFETY: `rows` are WIDTH of `steps` words; behind `start` are as many registers, `pitch` apart, and one more.
+            unsafe {
+                let (rows, start) = (rows.as_ptr(), block.as_mut_ptr().add((register - first) * L::WIDTH));
+                for step in 0..steps {
+                    for lane in 0..L::WIDTH {
+                        start.add((1 + step) * pitch + lane).write(rows.add(lane * steps + step).read());
                     }
                 }
-                block[at] = i32::wrapping_mul(sum, -L::OFFSET);
+                let (mut sums, zeros) = (L::zero(), L::splat(group::<L>(Side::Offset, &[0; 4])));
+                for step in 0..steps {
+                    sums = L::dot(sums, zeros, L::load(start.add((1 + step) * pitch)));
+                }
+                // what zeros give is what the offset adds
+                L::store(start, sums);
+                for lane in 0..L::WIDTH {
+                    *start.add(lane) = start.add(lane).read().wrapping_neg();
+                }
             }
         }
     }
-}
-
-/// Lays a kernel row into groups, `shift` values to the right, zeros around it; gives the sum of its weights.
-#[inline(always)]
-fn lay<'a, L: Lanes>(w: &[i8], shift: usize, lanes: impl Iterator<Item = &'a mut i32>) -> i32 {
-    for (q, lane) in lanes.enumerate() {
-        let first = (q * L::GROUP).wrapping_sub(shift);
-        *lane = if let Some(w) = w.get(first..first.wrapping_add(L::GROUP)) {
-            group::<L>(Side::Plain, w)
-        } else {
-            let mut around = [0; 4];
-            for (i, v) in around.iter_mut().enumerate() {
-                *v = w.get(first.wrapping_add(i)).copied().unwrap_or(0);
-            }
-            group::<L>(Side::Plain, &around[..L::GROUP])
-        };
-    }
-    w.iter().map(|&w| i32::from(w)).sum()
 }
 
 /// A product with its memory. Offsets are without sign, those in x count values as `Lanes::Value`.
@@ -145,6 +145,14 @@ pub struct Product<'a> {
 #[inline(always)]
 const fn offset(v: i32) -> usize {
     v.cast_unsigned() as usize
+}
+
+/// Where the lanes of a register, `lane` the first of them, lie in acc, and how many of them a window has, if any.
+#[inline(always)]
+fn lanes<L: Lanes>(window: Option<&[i32; 3]>, lane: usize) -> Option<(usize, usize)> {
+    let &[_, acc, lanes] = window?;
+    let count = offset(lanes).saturating_sub(lane).min(L::WIDTH);
+    (count > 0).then_some((offset(acc) + lane, count))
 }
 
 impl Product<'_> {
@@ -201,20 +209,21 @@ impl Product<'_> {
                         }
                     }
                 }
+                // all loads before the first store: those of some lanes only wait for each other where they touch
                 for n in 0..N {
-                    let Some(&[_, acc, lanes]) = windows.get(n) else { break };
                     for v in 0..V {
-                        let lane = lane + v * L::WIDTH;
-                        let count = offset(lanes).saturating_sub(lane).min(L::WIDTH);
-                        if count == 0 {
-                            break;
+                        if let Some((at, count)) = lanes::<L>(windows.get(n), lane + v * L::WIDTH) {
+                            best[n][v] = L::add(best[n][v], L::load_first(self.acc.as_ptr().add(at), count));
                         }
-                        let at = offset(acc) + lane;
-                        // SAFETY: the lanes of a window end inside, which `run` has checked.
-                        let acc = self.acc.as_mut_ptr().add(at);
-                        L::store_first(acc, L::add(L::load_first(acc, count), best[n][v]), count);
-                        if !self.winners.is_empty() {
-                            L::store_bytes(self.winners.as_mut_ptr().add(at), winner[n][v], count);
+                    }
+                }
+                for n in 0..N {
+                    for v in 0..V {
+                        if let Some((at, count)) = lanes::<L>(windows.get(n), lane + v * L::WIDTH) {
+                            L::store_first(self.acc.as_mut_ptr().add(at), best[n][v], count);
+                            if !self.winners.is_empty() {
+                                L::store_bytes(self.winners.as_mut_ptr().add(at), winner[n][v], count);
+                            }
                         }
                     }
                 }
