@@ -1,4 +1,4 @@
-//! Work cut into parts, one a thread, or left whole: the feature `threads` decides. Sums are exact, so no cut moves a bit (N2).
+//! For hosts: work cut into parts, one a thread, or left whole: the feature `threads` decides. Sums are exact, so no cut moves a bit (N2).
 
 use core::ops::Range;
 
@@ -8,12 +8,12 @@ const LEAST_PRODUCTS: usize = 1 << 19;
 const LEAST_ELEMENTS: usize = 1 << 15;
 
 /// Parts, at most `threads`, for `items` items of `products` multiply-accumulates each.
-pub(crate) const fn parts(items: usize, products: usize, threads: usize) -> usize {
+pub const fn parts(items: usize, products: usize, threads: usize) -> usize {
     at_most(at_most(items.saturating_mul(products) / LEAST_PRODUCTS, items), threads)
 }
 
 /// Parts, at most `threads`, of a pass over `n` elements.
-pub(crate) const fn parts_of_pass(n: usize, threads: usize) -> usize {
+pub const fn parts_of_pass(n: usize, threads: usize) -> usize {
     at_most(n / LEAST_ELEMENTS, threads)
 }
 
@@ -27,13 +27,15 @@ const fn at_most(parts: usize, most: usize) -> usize {
     }
 }
 
-/// What can be cut in two: the first `items` items and what `parts` parts need, and the rest.
-pub(crate) trait Cut: Sized + Send {
+/// What can be cut in two.
+pub trait Cut: Sized + Send {
+    /// The first `items` items and what `parts` parts need, and the rest.
     fn cut(self, items: usize, parts: usize) -> (Self, Self);
 }
 
 /// A slice of so much an item and so much a part.
-pub(crate) struct Share<S> {
+pub struct Share<S> {
+    /// What is left of it.
     pub slice: S,
     item: usize,
     part: usize,
@@ -41,13 +43,13 @@ pub(crate) struct Share<S> {
 
 /// `each` values an item.
 #[inline(always)]
-pub(crate) fn items<S>(slice: S, each: usize) -> Share<S> {
+pub fn items<S>(slice: S, each: usize) -> Share<S> {
     Share { slice, item: each, part: 0 }
 }
 
 /// `each` values a part, at least.
 #[inline(always)]
-pub(crate) fn scratch<S>(slice: S, each: usize) -> Share<S> {
+pub fn scratch<S>(slice: S, each: usize) -> Share<S> {
     Share { slice, item: 0, part: each }
 }
 
@@ -96,7 +98,7 @@ tuples! {
 ///
 /// In rayon's pool where one is installed on this thread, else in its global one.
 #[cfg(feature = "threads")]
-pub(crate) fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) -> u32 + Sync)) -> u32 {
+pub fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) -> u32 + Sync)) -> u32 {
     if parts <= 1 {
         return f(work);
     }
@@ -110,7 +112,7 @@ pub(crate) fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) 
 /// Runs `f` on `work`.
 #[cfg(not(feature = "threads"))]
 #[inline(always)]
-pub(crate) fn over<W: Cut>(work: W, _items: usize, _parts: usize, f: &impl Fn(W) -> u32) -> u32 {
+pub fn over<W: Cut>(work: W, _items: usize, _parts: usize, f: &impl Fn(W) -> u32) -> u32 {
     f(work)
 }
 

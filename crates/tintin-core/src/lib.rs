@@ -35,7 +35,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod arena;
-mod cut;
+pub mod cut;
 pub mod digest;
 pub mod error;
 pub mod file;

@@ -103,6 +103,12 @@ impl Conv2d {
     }
 }
 
+/// Names of the instruction sets that this machine has kernels for, as `TINTIN_KERNELS` takes them.
+#[cfg(feature = "std")]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    host::Machine::ALL.iter().filter(|machine| machine.is_present()).map(|machine| machine.name())
+}
+
 /// Name of the instruction set in use.
 pub fn name() -> &'static str {
     #[cfg(feature = "std")]
