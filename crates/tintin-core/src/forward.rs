@@ -30,7 +30,9 @@ impl SumsCall<'_> {
         indices: &mut [i8],
     ) {
         let slot = self.slot;
-        if let Some(pool) = slot.pool {
+        if kernels::POOLS_SUMS
+            && let Some(pool) = slot.pool
+        {
             self.fill::<SET>(acc);
             let winners = if slot.taped { &mut indices[..acc.len()] } else { &mut [] };
             let w = &self.w[..slot.weights()];

@@ -67,6 +67,9 @@ pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i3
     }
 }
 
+/// This build may have machines for which [`Conv2d::maxima`] does something.
+pub const POOLS_SUMS: bool = cfg!(feature = "std");
+
 /// A convolution's sums, for machines that do better than gathering patches for [`multiply`].
 #[derive(Clone, Copy)]
 pub struct Conv2d {
