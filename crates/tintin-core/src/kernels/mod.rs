@@ -19,11 +19,15 @@ use crate::shape::Shape;
 pub use cast::as_mantissas;
 #[cfg(tintin_kernels)]
 pub use cortex_m::{Outer, axpy, clear, descend, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
+#[cfg(feature = "std")]
+pub use host::{matmul_transposed, outer_products};
 #[cfg(not(any(tintin_kernels, all(feature = "std", target_arch = "x86_64"))))]
 pub use portable::matmul;
 pub use portable::walk;
 #[cfg(not(tintin_kernels))]
 pub use portable::{Outer, axpy, clear, descend, gather, multiply, narrow, peak, pool_2x2, put, seal};
+#[cfg(not(feature = "std"))]
+pub use portable::{matmul_transposed, outer_products};
 pub use taps::Taps;
 
 // for `Taps`, which holds what it relies on

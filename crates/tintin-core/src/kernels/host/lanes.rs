@@ -44,6 +44,8 @@ pub trait Lanes: Copy {
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `sums` + Σ offset · plain of every group.
     unsafe fn dot(sums: Self::Vector, offset: Self::Vector, plain: Self::Vector) -> Self::Vector;
+    /// Lane i: value i of GROUP rows as a group of the side with the offset. WIDTH bytes of each of the first GROUP rows are read.
+    unsafe fn interleave(rows: [*const i8; 4]) -> Self::Vector;
     /// (max(best, v), n where v > best, else number), lane by lane.
     unsafe fn larger(best: Self::Vector, number: Self::Vector, v: Self::Vector, n: i32)
     -> (Self::Vector, Self::Vector);

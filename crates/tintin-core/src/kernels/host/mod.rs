@@ -6,11 +6,14 @@
 mod groups;
 mod lanes;
 mod machine;
+mod tile;
+mod transposed;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 pub use lanes::Kernel;
 pub use machine::{Machine, machine};
+pub use transposed::{matmul_transposed, outer_products};
 
 /// Runs `kernel` on `machine`, which is present; `None` if that has no vector instructions.
 #[inline]

@@ -101,6 +101,14 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn interleave(rows: [*const i8; 4]) -> __m256i {
+        unsafe {
+            let rows = [_mm_loadl_epi64(rows[0].cast()), _mm_loadl_epi64(rows[1].cast())];
+            _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(rows[0], rows[1]))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn larger(best: __m256i, number: __m256i, v: __m256i, n: i32) -> (__m256i, __m256i) {
         unsafe {
             let larger = _mm256_cmpgt_epi32(v, best);
@@ -130,7 +138,7 @@ unsafe fn first(n: usize) -> __m256i {
 
 /// The lanes of AVX-512, but for how groups are multiplied.
 macro_rules! avx512 {
-    ($lanes:ident, $value:ty, $group:literal, $offset:literal, |$v:ident| $with_offset:expr, |$p:ident| $plain:expr, $dot:expr) => {
+    ($lanes:ident, $value:ty, $group:literal, $offset:literal, |$v:ident| $with_offset:expr, |$p:ident| $plain:expr, $dot:expr, $interleave:expr) => {
         impl Lanes for $lanes {
             type Vector = __m512i;
             type Value = $value;
@@ -190,6 +198,11 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
+            unsafe fn interleave(rows: [*const i8; 4]) -> __m512i {
+                unsafe { $interleave(rows) }
+            }
+
+            #[inline(always)]
             unsafe fn larger(best: __m512i, number: __m512i, v: __m512i, n: i32) -> (__m512i, __m512i) {
                 unsafe {
                     let larger = _mm512_cmpgt_epi32_mask(v, best);
@@ -211,5 +224,29 @@ unsafe fn multiply_and_add(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
     unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(a, b)) }
 }
 
-avx512!(Avx512, i16, 2, 0, |v| i16::from(v), |v| i16::from(v), multiply_and_add);
-avx512!(Avx512Vnni, u8, 4, 128, |v| v.cast_unsigned() ^ 0x80, |v| v.cast_unsigned(), _mm512_dpbusd_epi32);
+/// Two rows of sixteen, as pairs.
+#[inline(always)]
+unsafe fn pairs(rows: [*const i8; 4]) -> __m512i {
+    unsafe {
+        let (a, b) = (_mm_loadu_si128(rows[0].cast()), _mm_loadu_si128(rows[1].cast()));
+        _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)))
+    }
+}
+
+/// Four rows of sixteen, as groups of four, without sign: words of the rows side by side, then bytes within them.
+#[inline(always)]
+unsafe fn fours(rows: [*const i8; 4]) -> __m512i {
+    unsafe {
+        let lanes = _mm512_castsi128_si512(_mm_loadu_si128(rows[0].cast()));
+        let lanes = _mm512_inserti32x4::<1>(lanes, _mm_loadu_si128(rows[1].cast()));
+        let lanes = _mm512_inserti32x4::<2>(lanes, _mm_loadu_si128(rows[2].cast()));
+        let lanes = _mm512_inserti32x4::<3>(lanes, _mm_loadu_si128(rows[3].cast()));
+        let words = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let groups = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, lanes), _mm512_broadcast_i32x4(bytes));
+        _mm512_xor_si512(groups, _mm512_set1_epi8(i8::MIN))
+    }
+}
+
+avx512!(Avx512, i16, 2, 0, |v| i16::from(v), |v| i16::from(v), multiply_and_add, pairs);
+avx512!(Avx512Vnni, u8, 4, 128, |v| v.cast_unsigned() ^ 0x80, |v| v.cast_unsigned(), _mm512_dpbusd_epi32, fours);
