@@ -107,6 +107,46 @@ impl Conv2d {
     }
 }
 
+/// Errors at a convolution's sums, for a run of samples, and the windows whose maxima they belong to.
+#[derive(Clone, Copy)]
+pub struct Errors<'a> {
+    /// Error mantissas, (samples, ps).
+    pub dy: &'a [i8],
+    /// Place of each window's maximum, same length as `dy`; empty where windows have one place.
+    pub index: &'a [i8],
+    /// Height and width of a window.
+    pub kernel: (usize, usize),
+    /// Vertical and horizontal stride of the windows.
+    pub stride: (usize, usize),
+    /// Shape of one sample of `dy`.
+    pub ps: Shape,
+}
+
+impl Conv2d {
+    /// `acc` (samples, xs) += exact input errors (N18), if this machine has a kernel for it; else false, nothing done.
+    pub fn input_errors(&self, w: &[i8], errors: Errors<'_>, acc: &mut [i32]) -> bool {
+        #[cfg(feature = "std")]
+        return host::input_errors(host::machine(), self, w, errors, acc);
+        #[cfg(not(feature = "std"))]
+        {
+            let _ = (w, errors, acc);
+            false
+        }
+    }
+
+    /// `acc` (rows.len(), patch) += exact gradient (N18) of the weight rows `rows`, if this machine has a kernel for it; else
+    /// false, nothing done.
+    pub fn gradient(&self, x: &[i8], errors: Errors<'_>, rows: core::ops::Range<usize>, acc: &mut [i32]) -> bool {
+        #[cfg(feature = "std")]
+        return host::gradient(host::machine(), self, x, errors, rows, acc);
+        #[cfg(not(feature = "std"))]
+        {
+            let _ = (x, errors, rows, acc);
+            false
+        }
+    }
+}
+
 /// Name of the instruction set in use.
 pub fn name() -> &'static str {
     #[cfg(feature = "std")]

@@ -237,15 +237,7 @@ impl Sums for Conv2d {
         let (xs, ys) = (call.xs, call.ys);
         let k = self.fan_in(xs);
         let (w, channels) = (ys.w as usize, ys.c as usize);
-        let direct = kernels::Conv2d {
-            kernel: (self.kernel.0 as usize, self.kernel.1 as usize),
-            stride: (self.stride.0 as usize, self.stride.1 as usize),
-            padding: (self.padding.0 as usize, self.padding.1 as usize),
-            xs,
-            ys,
-            first: call.first,
-            rows: call.rows,
-        };
+        let direct = self.direct(xs, ys, call.first, call.rows);
         let samples = call.x.chunks_exact(xs.len()).zip(call.acc.chunks_exact_mut(call.rows * w * channels));
         for (x, acc) in samples {
             if direct.sums(x, call.w, acc) {
@@ -264,6 +256,10 @@ impl Sums for Conv2d {
         let k = self.fan_in(call.xs);
         let Backward { xs, first, .. } = call;
         let (channels, row) = (call.errors.ps.c as usize, xs.w as usize * xs.c as usize);
+        let whole = call.rows == xs.h as usize;
+        if whole && self.direct(xs, call.errors.ps, 0, 0).input_errors(call.w, direct_errors(call.errors), call.acc) {
+            return;
+        }
         for (s, acc) in call.acc.chunks_exact_mut(call.rows * row).enumerate() {
             call.errors.sample(s).for_each(
                 0..channels,
@@ -291,6 +287,9 @@ impl Sums for Conv2d {
     fn gradient(&self, call: Gradient<'_>) {
         let Gradient { x, errors, acc, xs, rows, workspace } = call;
         let k = self.fan_in(xs);
+        if self.direct(xs, errors.ps, 0, 0).gradient(x, direct_errors(errors), rows.clone(), acc) {
+            return;
+        }
         for (s, x) in x.chunks_exact(xs.len()).enumerate() {
             let errors = errors.sample(s);
             if rows.len() == 1 {
@@ -310,7 +309,24 @@ impl Sums for Conv2d {
     }
 }
 
+/// The errors as kernels take them.
+#[inline(always)]
+fn direct_errors(errors: Errors<'_>) -> kernels::Errors<'_> {
+    let Errors { dy, index, pool, ps } = errors;
+    let size = |(h, w): (u16, u16)| (usize::from(h), usize::from(w));
+    let (kernel, stride) = pool.map_or(((1, 1), (1, 1)), |pool| (size(pool.kernel), size(pool.stride)));
+    kernels::Errors { dy, index, kernel, stride, ps }
+}
+
 impl Conv2d {
+    /// The layer as kernels take it.
+    #[inline(always)]
+    fn direct(&self, xs: Shape, ys: Shape, first: usize, rows: usize) -> kernels::Conv2d {
+        let size = |(h, w): (u16, u16)| (usize::from(h), usize::from(w));
+        let (kernel, stride, padding) = (size(self.kernel), size(self.stride), size(self.padding));
+        kernels::Conv2d { kernel, stride, padding, xs, ys, first, rows }
+    }
+
     /// Values of a patch.
     #[inline(always)]
     fn fan_in(&self, xs: Shape) -> usize {

@@ -3,16 +3,21 @@
 //! `portable` says what they compute; `unsafe` is for vector instructions and for pointers whose range the safe wrappers here check.
 #![allow(unsafe_code)]
 
+mod correlate;
+mod geometry;
 mod groups;
 mod lanes;
 mod machine;
+mod scatter;
 mod tile;
 mod transposed;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use correlate::gradient;
 pub use lanes::Kernel;
 pub use machine::{Machine, machine};
+pub use scatter::input_errors;
 pub use transposed::{matmul_transposed, outer_products};
 
 /// Runs `kernel` on `machine`, which is present; `None` if that has no vector instructions.

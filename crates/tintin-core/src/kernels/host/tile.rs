@@ -2,30 +2,22 @@
 //!
 //! ```text
 //! dense:   sums[n][v] += Σ_t  b[t][v] · a[n][t]                      N rows of errors share a load of b
-//! sparse:  sums[v]    += Σ_tap b[tap.at + WIDTH · v] · tap.errors    only groups with an error in them
+//! sparse:  sums[v]    += Σ_tap b[at + WIDTH · v] · errors          only groups with an error in them
 //! ```
 //! Whoever calls takes the offset off: see [`correction`].
 
 use super::groups::{Side, value};
 use super::lanes::Lanes;
 
-/// A group of errors and where the values that it weighs start.
-#[derive(Clone, Copy)]
-pub struct Tap {
-    /// Lanes from the start.
-    pub at: u32,
-    /// The errors.
-    pub errors: i32,
-}
+/// Where the values start that a group of errors weighs, in lanes, and the group.
+pub type Tap = [i32; 2];
 
-impl Tap {
-    /// The error `d` alone, at place `g` of a group.
-    #[inline(always)]
-    pub fn single<L: Lanes>(at: u32, g: usize, d: i8) -> Self {
-        let bits = 32 / L::GROUP;
-        let mask = u32::MAX >> (32 - bits);
-        Self { at, errors: ((i32::from(d).cast_unsigned() & mask) << (g * bits)).cast_signed() }
-    }
+/// The group of the error `d` alone, at place `g`.
+#[inline(always)]
+pub fn single<L: Lanes>(g: usize, d: i8) -> i32 {
+    let bits = 32 / L::GROUP;
+    let value = i32::from(d).cast_unsigned() & (u32::MAX >> (32 - bits));
+    (value << (g * bits)).cast_signed()
 }
 
 /// What is to be added to sums over errors that add up to `total`, so that the offset does not count.
@@ -79,10 +71,10 @@ pub unsafe fn dense<L: Lanes, const N: usize, const V: usize>(
 /// V registers from `b` + `at` on can be read for every tap.
 #[inline(always)]
 pub unsafe fn sparse<L: Lanes, const V: usize>(sums: &mut [L::Vector; V], taps: &[Tap], b: *const i32) {
-    for tap in taps {
+    for &[at, errors] in taps {
         // SAFETY: as the caller says.
         unsafe {
-            let (b, errors) = (b.add(tap.at as usize), L::splat(tap.errors));
+            let (b, errors) = (b.add(at.cast_unsigned() as usize), L::splat(errors));
             for (v, sum) in sums.iter_mut().enumerate() {
                 *sum = L::dot(*sum, L::load(b.add(v * L::WIDTH)), errors);
             }
