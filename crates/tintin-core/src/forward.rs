@@ -9,42 +9,58 @@ use crate::tensor::Scale;
 /// The forward pass of one slot with sums.
 pub(crate) struct SumsCall<'a> {
     pub slot: &'a Slot,
-    pub x: &'a [i8],
     pub w: &'a [i8],
     pub acc_scale: Scale,
     pub bias_scale: Scale,
-    pub workspace: &'a mut [i32],
 }
 
 impl SumsCall<'_> {
     /// Sums of all samples at once.
-    pub fn whole<const SET: u16>(mut self, acc: &mut [i32]) {
-        let rows = self.slot.ss.h as usize;
-        self.rows::<SET>(self.x, 0, rows, acc);
+    pub fn whole<const SET: u16>(&self, x: &[i8], acc: &mut [i32], workspace: &mut [i32]) {
+        self.rows::<SET>(x, 0, self.slot.ss.h as usize, acc, workspace);
     }
 
     /// Maxima of sums (N13): by a kernel that keeps only those, or of a band of pooled rows at a time.
-    pub fn pooled<const SET: u16>(mut self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
+    pub fn pooled<const SET: u16>(
+        &self,
+        x: &[i8],
+        acc: &mut [i32],
+        strip: &mut [i32],
+        workspace: &mut [i32],
+        indices: &mut [i8],
+    ) {
         let slot = self.slot;
-        if let Some(pool) = slot.pool {
+        if kernels::POOLS_SUMS
+            && let Some(pool) = slot.pool
+        {
             self.fill::<SET>(acc);
-            let winners = if slot.taped { &mut indices[slot.indices..][..acc.len()] } else { &mut [] };
-            let (x, w) = (self.x, &self.w[..slot.weights()]);
+            let winners = if slot.taped { &mut indices[..acc.len()] } else { &mut [] };
+            let w = &self.w[..slot.weights()];
             let call = Pooled { x, w, acc: &mut *acc, winners, pool, xs: slot.xs, ys: slot.ss, ps: slot.ps };
             if slot.layer.pooled_of::<SET>(call) {
                 return;
             }
         }
-        let pooled = slot.ps.w as usize * slot.ps.c as usize;
+        let row = slot.ps.w as usize * slot.ps.c as usize;
         for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
-            for (b, acc) in acc.chunks_mut(slot.band as usize * pooled).enumerate() {
-                self.band::<SET>(s, b * slot.band as usize, acc, strip, indices);
+            let x = &x[s * slot.xs.len()..][..slot.xs.len()];
+            for (b, acc) in acc.chunks_mut(slot.band as usize * row).enumerate() {
+                let first = b * slot.band as usize;
+                let indices = &mut indices[s * slot.winners()..];
+                self.band::<SET>(x, first, acc, strip, workspace, indices);
             }
         }
     }
 
     /// Narrowed outputs from sums that are computed twice, as many rows at a time as `words` has room for; gives their scale (N5).
-    pub fn streamed<const SET: u16>(mut self, words: &mut [i32], indices: &mut [i8], y: &mut [i8]) -> Scale {
+    pub fn streamed<const SET: u16>(
+        &self,
+        x: &[i8],
+        words: &mut [i32],
+        workspace: &mut [i32],
+        indices: &mut [i8],
+        y: &mut [i8],
+    ) -> Scale {
         let slot = self.slot;
         let row = slot.ps.w as usize * slot.ps.c as usize;
         let rows = if slot.pool.is_some() { slot.band as usize } else { (words.len() / row).min(slot.ps.h as usize) };
@@ -52,13 +68,14 @@ impl SumsCall<'_> {
         let (mut top, mut k) = (0, 0);
         for last in [false, true] {
             for (s, y) in y.chunks_exact_mut(slot.ps.len()).enumerate() {
+                let x = &x[s * slot.xs.len()..][..slot.xs.len()];
                 for (b, y) in y.chunks_mut(rows * row).enumerate() {
                     let (acc, first) = (&mut acc[..y.len()], b * rows);
                     if slot.pool.is_some() {
-                        self.band::<SET>(s, first, acc, strip, indices);
+                        let indices = &mut indices[slot.indices + s * slot.winners()..];
+                        self.band::<SET>(x, first, acc, strip, workspace, indices);
                     } else {
-                        let x = &self.x[s * slot.xs.len()..][..slot.xs.len()];
-                        self.rows::<SET>(x, first, y.len() / row, acc);
+                        self.rows::<SET>(x, first, y.len() / row, acc, workspace);
                     }
                     if slot.relu {
                         relu(acc);
@@ -76,25 +93,33 @@ impl SumsCall<'_> {
     }
 
     /// Sums of `rows` rows from `first` on, of the samples `x`.
-    fn rows<const SET: u16>(&mut self, x: &[i8], first: usize, rows: usize, acc: &mut [i32]) {
+    fn rows<const SET: u16>(&self, x: &[i8], first: usize, rows: usize, acc: &mut [i32], workspace: &mut [i32]) {
         let slot = self.slot;
         self.fill::<SET>(acc);
-        let (w, workspace) = (&self.w[..slot.weights()], &mut *self.workspace);
+        let w = &self.w[..slot.weights()];
         slot.layer.forward_of::<SET>(Forward { x, w, acc, workspace, xs: slot.xs, ys: slot.ss, first, rows });
     }
 
-    /// Pooled rows from `first` on of sample `s`, and their winners.
-    fn band<const SET: u16>(&mut self, s: usize, first: usize, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
+    /// Pooled rows from `first` on of one sample, and their winners among those of the sample.
+    fn band<const SET: u16>(
+        &self,
+        x: &[i8],
+        first: usize,
+        acc: &mut [i32],
+        strip: &mut [i32],
+        workspace: &mut [i32],
+        indices: &mut [i8],
+    ) {
         let slot = self.slot;
         let Some(pool) = slot.pool else { return };
         let pooled = slot.ps.w as usize * slot.ps.c as usize;
         let (row, stride) = (slot.ss.w as usize * slot.ss.c as usize, pool.stride.0 as usize);
         let rows = slot.strip_rows(acc.len() / pooled);
         let strip = &mut strip[..rows * row];
-        self.rows::<SET>(&self.x[s * slot.xs.len()..][..slot.xs.len()], first * stride, rows, strip);
+        self.rows::<SET>(x, first * stride, rows, strip, workspace);
         for (i, acc) in acc.chunks_exact_mut(pooled).enumerate() {
-            let at = slot.indices + s * slot.ps.len() + (first + i) * pooled;
-            let index = &mut indices[if slot.taped { at } else { 0 }..][..pooled];
+            let at = if slot.taped { (first + i) * pooled } else { 0 };
+            let index = &mut indices[at..][..pooled];
             kernels::run(
                 #[inline(always)]
                 || pool.pool_sums(slot.ss, &strip[i * stride * row..], acc, index),

@@ -15,11 +15,15 @@ use crate::shape::Shape;
 pub use cast::as_mantissas;
 #[cfg(tintin_kernels)]
 pub use cortex_m::{Outer, axpy, clear, descend, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
+#[cfg(feature = "std")]
+pub use host::{matmul_transposed, outer_products};
 #[cfg(not(any(tintin_kernels, feature = "std")))]
 pub use portable::matmul;
 pub use portable::walk;
 #[cfg(not(tintin_kernels))]
 pub use portable::{Outer, axpy, clear, descend, gather, multiply, narrow, peak, pool_2x2, put, seal};
+#[cfg(not(feature = "std"))]
+pub use portable::{matmul_transposed, outer_products};
 pub use taps::Taps;
 
 // for `Taps`, which holds what it relies on
@@ -66,6 +70,9 @@ pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i3
         portable::matmul(x, w, k, acc, workspace);
     }
 }
+
+/// This build may have machines for which [`Conv2d::maxima`] does something.
+pub const POOLS_SUMS: bool = cfg!(feature = "std");
 
 /// A convolution's sums, for machines that do better than gathering patches for [`multiply`].
 #[derive(Clone, Copy)]
@@ -116,6 +123,52 @@ impl Conv2d {
             false
         }
     }
+}
+
+/// Errors at a convolution's sums, for a run of samples, and the windows whose maxima they belong to.
+#[derive(Clone, Copy)]
+pub struct Errors<'a> {
+    /// Error mantissas, (samples, ps).
+    pub dy: &'a [i8],
+    /// Place of each window's maximum, same length as `dy`; empty where windows have one place.
+    pub index: &'a [i8],
+    /// Height and width of a window.
+    pub kernel: (usize, usize),
+    /// Vertical and horizontal stride of the windows.
+    pub stride: (usize, usize),
+    /// Shape of one sample of `dy`.
+    pub ps: Shape,
+}
+
+impl Conv2d {
+    /// `acc` (samples, xs) += exact input errors (N18), if this machine has a kernel for it; else false, nothing done.
+    pub fn input_errors(&self, w: &[i8], errors: Errors<'_>, acc: &mut [i32]) -> bool {
+        #[cfg(feature = "std")]
+        return host::input_errors(host::machine(), self, w, errors, acc);
+        #[cfg(not(feature = "std"))]
+        {
+            let _ = (w, errors, acc);
+            false
+        }
+    }
+
+    /// `acc` (rows.len(), patch) += exact gradient (N18) of the weight rows `rows`, if this machine has a kernel for it; else
+    /// false, nothing done.
+    pub fn gradient(&self, x: &[i8], errors: Errors<'_>, rows: core::ops::Range<usize>, acc: &mut [i32]) -> bool {
+        #[cfg(feature = "std")]
+        return host::gradient(host::machine(), self, x, errors, rows, acc);
+        #[cfg(not(feature = "std"))]
+        {
+            let _ = (x, errors, rows, acc);
+            false
+        }
+    }
+}
+
+/// Names of the instruction sets that this machine has kernels for, as `TINTIN_KERNELS` takes them.
+#[cfg(feature = "std")]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    host::Machine::ALL.iter().filter(|machine| machine.is_present()).map(|machine| machine.name())
 }
 
 /// Name of the instruction set in use.

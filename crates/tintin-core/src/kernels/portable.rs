@@ -119,6 +119,30 @@ pub fn axpy(a: i8, x: &[i8], from: usize, acc: &mut [i32], to: usize, len: usize
     }
 }
 
+/// acc\[n,i\] += Σ_o dy\[n,o\] · w\[o · k + i\]   dy: (samples, outputs), w: `outputs` rows k apart, acc: (samples, len).
+#[inline(always)]
+pub fn matmul_transposed(dy: &[i8], outputs: usize, w: &[i8], k: usize, acc: &mut [i32], len: usize) {
+    for (dy, acc) in dy.chunks_exact(outputs).zip(acc.chunks_exact_mut(len)) {
+        for (&d, w) in dy.iter().zip(w.chunks(k)) {
+            if d != 0 {
+                super::axpy(d, w, k, acc, len, len, 1);
+            }
+        }
+    }
+}
+
+/// acc\[r,i\] += Σ_n dy\[n,from + r\] · x\[n,i\]   dy: (samples, outputs), x: (samples, k), acc: (rows, k).
+#[inline(always)]
+pub fn outer_products(dy: &[i8], outputs: usize, from: usize, x: &[i8], k: usize, acc: &mut [i32]) {
+    for (o, acc) in (from..).zip(acc.chunks_exact_mut(k)) {
+        for (dy, x) in dy.chunks_exact(outputs).zip(x.chunks_exact(k)) {
+            if dy[o] != 0 {
+                super::axpy(dy[o], x, k, acc, k, k, 1);
+            }
+        }
+    }
+}
+
 /// Maxima of windows of 2 × 2 and their winners: one output row, from two input rows of `xs.w` columns; `step` values of x from
 /// window to window (N13).
 #[inline(always)]

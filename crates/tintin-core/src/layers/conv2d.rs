@@ -255,8 +255,8 @@ impl Sums for Conv2d {
     fn pooled(&self, call: Pooled<'_>) -> bool {
         let Pooled { x, w, acc, winners, pool, xs, ys, ps } = call;
         let windows = Windows {
-            kernel: (pool.kernel.0 as usize, pool.kernel.1 as usize),
-            stride: (pool.stride.0 as usize, pool.stride.1 as usize),
+            kernel: size(pool.kernel),
+            stride: size(pool.stride),
             rows: ps.h as usize,
             columns: ps.w as usize,
         };
@@ -268,6 +268,10 @@ impl Sums for Conv2d {
         let k = self.fan_in(call.xs);
         let Backward { xs, first, .. } = call;
         let (channels, row) = (call.errors.ps.c as usize, xs.w as usize * xs.c as usize);
+        let whole = call.rows == xs.h as usize;
+        if whole && self.direct(xs, call.errors.ps, 0).input_errors(call.w, direct_errors(call.errors), call.acc) {
+            return;
+        }
         for (s, acc) in call.acc.chunks_exact_mut(call.rows * row).enumerate() {
             call.errors.sample(s).for_each(
                 0..channels,
@@ -295,6 +299,9 @@ impl Sums for Conv2d {
     fn gradient(&self, call: Gradient<'_>) {
         let Gradient { x, errors, acc, xs, rows, workspace } = call;
         let k = self.fan_in(xs);
+        if self.direct(xs, errors.ps, 0).gradient(x, direct_errors(errors), rows.clone(), acc) {
+            return;
+        }
         for (s, x) in x.chunks_exact(xs.len()).enumerate() {
             let errors = errors.sample(s);
             if rows.len() == 1 {
@@ -314,18 +321,26 @@ impl Sums for Conv2d {
     }
 }
 
+/// Height and width as kernels take them.
+#[inline(always)]
+fn size((h, w): (u16, u16)) -> (usize, usize) {
+    (usize::from(h), usize::from(w))
+}
+
+/// The errors as kernels take them.
+#[inline(always)]
+fn direct_errors(errors: Errors<'_>) -> kernels::Errors<'_> {
+    let Errors { dy, index, pool, ps } = errors;
+    let (kernel, stride) = pool.map_or(((1, 1), (1, 1)), |pool| (size(pool.kernel), size(pool.stride)));
+    kernels::Errors { dy, index, kernel, stride, ps }
+}
+
 impl Conv2d {
     /// In the words of the kernels, output rows from `first` on.
     #[inline(always)]
     fn direct(&self, xs: Shape, ys: Shape, first: usize) -> kernels::Conv2d {
-        kernels::Conv2d {
-            kernel: (self.kernel.0 as usize, self.kernel.1 as usize),
-            stride: (self.stride.0 as usize, self.stride.1 as usize),
-            padding: (self.padding.0 as usize, self.padding.1 as usize),
-            xs,
-            ys,
-            first,
-        }
+        let (kernel, stride, padding) = (size(self.kernel), size(self.stride), size(self.padding));
+        kernels::Conv2d { kernel, stride, padding, xs, ys, first }
     }
 
     /// Values of a patch.

@@ -4,7 +4,7 @@
 //! Bounds: n ≤ 132 624 (66 052 with a bias), o ≤ 65 535.
 
 use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, check_sum};
-use crate::kernels::{axpy, matmul, matmul_words};
+use crate::kernels::{matmul, matmul_transposed, matmul_words, outer_products};
 use crate::shape::Shape;
 
 /// Fully connected layer.
@@ -67,27 +67,12 @@ impl Sums for Linear {
     fn backward(&self, call: Backward<'_>) {
         let (n, row) = (call.xs.len(), call.xs.w as usize * call.xs.c as usize);
         let (from, len) = (call.first * row, call.rows * row);
-        for (s, acc) in call.acc.chunks_exact_mut(len).enumerate() {
-            let errors = call.errors.sample(s);
-            for (&d, w) in errors.dy.iter().zip(call.w.chunks_exact(n)) {
-                if d != 0 {
-                    axpy(d, &w[from..], n, acc, n, len, 1);
-                }
-            }
-        }
+        matmul_transposed(call.errors.dy, call.errors.ps.len(), &call.w[from..], n, call.acc, len);
     }
 
     #[inline(always)]
     fn gradient(&self, call: Gradient<'_>) {
-        let n = call.xs.len();
-        let outputs = call.errors.ps.len();
-        for (o, acc) in call.rows.zip(call.acc.chunks_exact_mut(n)) {
-            for (dy, x) in call.errors.dy.chunks_exact(outputs).zip(call.x.chunks_exact(n)) {
-                if dy[o] != 0 {
-                    axpy(dy[o], x, n, acc, n, n, 1);
-                }
-            }
-        }
+        outer_products(call.errors.dy, call.errors.ps.len(), call.rows.start, call.x, call.xs.len(), call.acc);
     }
 
     #[inline(always)]

@@ -13,6 +13,7 @@ mod relu;
 #[cfg(test)]
 mod tests;
 
+use crate::cut::Cut;
 use crate::rescale::{BIAS_LIMIT, MAX_SUM, MAX_TERMS};
 use crate::shape::Shape;
 
@@ -190,6 +191,15 @@ impl<'a> Errors<'a> {
             None => (i, j),
             Some(pool) => pool.place(i, j, self.index[at]),
         }
+    }
+}
+
+impl Cut for Errors<'_> {
+    fn cut(self, items: usize, _parts: usize) -> (Self, Self) {
+        let (dy, rest) = self.dy.split_at(items * self.ps.len());
+        let (index, others) =
+            if self.pool.is_some() { self.index.split_at(dy.len()) } else { (self.index, self.index) };
+        (Self { dy, index, ..self }, Self { dy: rest, index: others, ..self })
     }
 }
 

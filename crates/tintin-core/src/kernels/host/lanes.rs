@@ -48,6 +48,8 @@ pub trait Lanes: Copy {
     unsafe fn dot(sums: Self::Vector, offset: Self::Vector, plain: Self::Vector) -> Self::Vector;
     /// The sums of all lanes of each, modulo 2^32.
     unsafe fn sums(v: [Self::Vector; 4]) -> [i32; 4];
+    /// Lane i: value i of GROUP rows as a group of the side with the offset. WIDTH bytes of each of the first GROUP rows are read.
+    unsafe fn interleave(rows: [*const i8; 4]) -> Self::Vector;
     /// (max(best, v), n where v > best, else number), lane by lane.
     unsafe fn larger(best: Self::Vector, number: Self::Vector, v: Self::Vector, n: i32)
     -> (Self::Vector, Self::Vector);

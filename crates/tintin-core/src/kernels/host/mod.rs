@@ -4,20 +4,28 @@
 #![allow(unsafe_code)]
 
 mod conv2d;
+mod correlate;
+mod geometry;
 mod groups;
 mod lanes;
 mod machine;
 mod matmul;
 mod product;
+mod scatter;
 #[cfg(test)]
 mod tests;
+mod tile;
+mod transposed;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 pub use conv2d::Convolution;
+pub use correlate::gradient;
 pub use lanes::Kernel;
 pub use machine::{Machine, machine};
 pub use matmul::matmul;
+pub use scatter::input_errors;
+pub use transposed::{matmul_transposed, outer_products};
 
 /// Runs `kernel` on `machine`, which is present; `None` if that has no vector instructions.
 #[inline(always)]

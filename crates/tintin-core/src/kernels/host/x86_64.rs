@@ -117,6 +117,14 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn interleave(rows: [*const i8; 4]) -> __m256i {
+        unsafe {
+            let rows = [_mm_loadl_epi64(rows[0].cast()), _mm_loadl_epi64(rows[1].cast())];
+            _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(rows[0], rows[1]))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn larger(best: __m256i, number: __m256i, v: __m256i, n: i32) -> (__m256i, __m256i) {
         unsafe {
             let larger = _mm256_cmpgt_epi32(v, best);
@@ -146,7 +154,7 @@ unsafe fn first(n: usize) -> __m256i {
 
 /// The lanes of AVX-512, but for how groups are multiplied.
 macro_rules! avx512 {
-    ($lanes:ident, $value:ty, $group:literal, $offset:literal, |$v:ident| $with_offset:expr, |$p:ident| $plain:expr, |$from:ident| $load:expr, $dot:expr) => {
+    ($lanes:ident, $value:ty, $group:literal, $offset:literal, |$v:ident| $with_offset:expr, |$p:ident| $plain:expr, |$from:ident| $load:expr, $dot:expr, $interleave:expr) => {
         impl Lanes for $lanes {
             type Vector = __m512i;
             type Value = $value;
@@ -216,6 +224,11 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
+            unsafe fn interleave(rows: [*const i8; 4]) -> __m512i {
+                unsafe { $interleave(rows) }
+            }
+
+            #[inline(always)]
             unsafe fn larger(best: __m512i, number: __m512i, v: __m512i, n: i32) -> (__m512i, __m512i) {
                 unsafe {
                     let larger = _mm512_cmpgt_epi32_mask(v, best);
@@ -243,6 +256,30 @@ unsafe fn halved(v: __m512i) -> __m256i {
     unsafe { _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1)) }
 }
 
+/// Two rows of sixteen, as pairs.
+#[inline(always)]
+unsafe fn pairs(rows: [*const i8; 4]) -> __m512i {
+    unsafe {
+        let (a, b) = (_mm_loadu_si128(rows[0].cast()), _mm_loadu_si128(rows[1].cast()));
+        _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)))
+    }
+}
+
+/// Four rows of sixteen, as groups of four, without sign: words of the rows side by side, then bytes within them.
+#[inline(always)]
+unsafe fn fours(rows: [*const i8; 4]) -> __m512i {
+    unsafe {
+        let lanes = _mm512_castsi128_si512(_mm_loadu_si128(rows[0].cast()));
+        let lanes = _mm512_inserti32x4::<1>(lanes, _mm_loadu_si128(rows[1].cast()));
+        let lanes = _mm512_inserti32x4::<2>(lanes, _mm_loadu_si128(rows[2].cast()));
+        let lanes = _mm512_inserti32x4::<3>(lanes, _mm_loadu_si128(rows[3].cast()));
+        let words = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let groups = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, lanes), _mm512_broadcast_i32x4(bytes));
+        _mm512_xor_si512(groups, _mm512_set1_epi8(i8::MIN))
+    }
+}
+
 avx512!(
     Avx512,
     i16,
@@ -251,7 +288,8 @@ avx512!(
     |v| i16::from(v),
     |v| i16::from(v),
     |from| _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast())),
-    multiply_and_add
+    multiply_and_add,
+    pairs
 );
 avx512!(
     Avx512Vnni,
@@ -261,5 +299,6 @@ avx512!(
     |v| v.cast_unsigned() ^ 0x80,
     |v| v.cast_unsigned(),
     |from| _mm512_xor_si512(_mm512_loadu_si512(from.cast()), _mm512_set1_epi8(-128)),
-    _mm512_dpbusd_epi32
+    _mm512_dpbusd_epi32,
+    fours
 );

@@ -1,0 +1,144 @@
+//! The inner loops of the backward products: lanes are inputs or weights of the side with the offset, errors are broadcast to them.
+//!
+//! ```text
+//! dense:   sums[n][v] += Σ_t  b[t][v] · a[n][t]                      N rows of errors share a load of b
+//! sparse:  sums[v]    += Σ_tap b[at + WIDTH · v] · errors          only groups with an error in them
+//! ```
+//! Whoever calls takes the offset off: see [`correction`].
+
+use super::groups::{Side, value};
+use super::lanes::Lanes;
+
+/// Where the values start that a group of errors weighs, in lanes, and the group.
+pub type Tap = [i32; 2];
+
+/// The group of the error `d` alone, at place `g`.
+#[inline(always)]
+pub fn single<L: Lanes>(g: usize, d: i8) -> i32 {
+    let bits = 32 / L::GROUP;
+    let value = i32::from(d).cast_unsigned() & (u32::MAX >> (32 - bits));
+    (value << (g * bits)).cast_signed()
+}
+
+/// What is to be added to sums over errors that add up to `total`, so that the offset does not count.
+#[inline(always)]
+pub fn correction<L: Lanes>(total: i32) -> i32 {
+    total.wrapping_mul(-L::OFFSET)
+}
+
+/// A group of zeros of the side with the offset.
+#[inline(always)]
+pub fn zeros<L: Lanes>() -> i32 {
+    let group = [value::<L>(Side::Offset, 0); 4];
+    // SAFETY: the first GROUP values fill a lane of 32 bits.
+    unsafe { group.as_ptr().cast::<i32>().read_unaligned() }
+}
+
+/// `terms` products of dense groups: term t of row n is `a[n]` + t · `a_step`, of the lanes `b` + t · `b_step`.
+///
+/// # Safety
+/// All of those groups, and V registers from each of those lanes on, can be read.
+#[inline(always)]
+pub unsafe fn dense<L: Lanes, const N: usize, const V: usize>(
+    sums: &mut [[L::Vector; V]; N],
+    a: [*const i32; N],
+    a_step: usize,
+    b: *const i32,
+    b_step: usize,
+    terms: usize,
+) {
+    for t in 0..terms {
+        // SAFETY: as the caller says.
+        unsafe {
+            let b = b.add(t * b_step);
+            let mut values = [L::zero(); V];
+            for (v, values) in values.iter_mut().enumerate() {
+                *values = L::load(b.add(v * L::WIDTH));
+            }
+            for n in 0..N {
+                let errors = L::splat(a[n].add(t * a_step).read_unaligned());
+                for v in 0..V {
+                    sums[n][v] = L::dot(sums[n][v], values[v], errors);
+                }
+            }
+        }
+    }
+}
+
+/// Products of single groups.
+///
+/// # Safety
+/// V registers from `b` + `at` on can be read for every tap.
+#[inline(always)]
+pub unsafe fn sparse<L: Lanes, const V: usize>(sums: &mut [L::Vector; V], taps: &[Tap], b: *const i32) {
+    for &[at, errors] in taps {
+        // SAFETY: as the caller says.
+        unsafe {
+            let (b, errors) = (b.add(at.cast_unsigned() as usize), L::splat(errors));
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = L::dot(*sum, L::load(b.add(v * L::WIDTH)), errors);
+            }
+        }
+    }
+}
+
+/// [`Lanes::interleave`] for rows that may end before a register is full: nothing from `end` on is read.
+///
+/// # Safety
+/// What lies before `end` can be read from all rows on, which are in ascending order.
+#[inline(always)]
+pub unsafe fn interleave_before<L: Lanes>(rows: [*const i8; 4], end: *const i8) -> L::Vector {
+    // SAFETY: as the caller says.
+    unsafe {
+        if rows[L::GROUP - 1].wrapping_add(L::WIDTH) <= end {
+            return L::interleave(rows);
+        }
+        let mut copies = [[0i8; 16]; 4];
+        for (copy, row) in copies.iter_mut().zip(rows).take(L::GROUP) {
+            let n = L::WIDTH.min(usize::try_from(end.offset_from(row)).unwrap_or(0));
+            core::ptr::copy_nonoverlapping(row, copy.as_mut_ptr(), n);
+        }
+        L::interleave([copies[0].as_ptr(), copies[1].as_ptr(), copies[2].as_ptr(), copies[3].as_ptr()])
+    }
+}
+
+/// to\[..n\] += sums, for 1 to V registers' lanes.
+///
+/// # Safety
+/// `to` has `n` lanes, 1 ≤ n ≤ V · WIDTH.
+#[inline(always)]
+pub unsafe fn add_to<L: Lanes, const V: usize>(to: *mut i32, n: usize, sums: &[L::Vector; V]) {
+    // SAFETY: as the caller says.
+    unsafe {
+        for (v, &sums) in sums.iter().enumerate() {
+            let (at, rest) = (to.add(v * L::WIDTH), n.saturating_sub(v * L::WIDTH));
+            if rest >= L::WIDTH {
+                L::store(at, L::add(L::load(at), sums));
+            } else if rest > 0 {
+                L::store_first(at, L::add(L::load_first(at, rest), sums), rest);
+            }
+        }
+    }
+}
+
+/// `$call` with the constant `$name` = `$registers`, which is at most the number in front.
+macro_rules! with_registers {
+    ([$($n:literal)* | $last:literal], $registers:expr, $name:ident => $call:expr) => {
+        match $registers {
+            $($n => { const $name: usize = $n; $call })*
+            _ => { const $name: usize = $last; $call }
+        }
+    };
+    (6, $($call:tt)*) => { with_registers!([1 2 3 4 5 | 6], $($call)*) };
+    (12, $($call:tt)*) => { with_registers!([1 2 3 4 5 6 7 8 9 10 11 | 12], $($call)*) };
+}
+pub(super) use with_registers;
+
+/// Most registers of a block of [`sparse`]: one more would not help, and with twice as many there would be none left for the rest.
+pub const MOST: usize = 12;
+
+/// `count` registers in blocks of nearly the same size, at most `most`: that size.
+#[inline(always)]
+pub fn balanced(count: usize, most: usize) -> usize {
+    count.div_ceil(count.div_ceil(most))
+}

@@ -1,0 +1,288 @@
+//! The backward products of a dense layer: acc\[n,i\] += Σ_k a\[n,k\] · m\[k,i\], a the errors and m the weights, or the errors
+//! transposed and the inputs.
+//!
+//! ```text
+//! list the terms k and the rows n that have an error at all
+//! for blocks of registers of i, blocks of terms:
+//!     interleave GROUP rows of m at a time
+//!     for blocks of rows: sums in registers over the block of terms
+//! ```
+//! With one row each group is multiplied as soon as it is interleaved.
+
+use std::vec::Vec;
+
+use super::dispatch_on;
+use super::groups::with_buffers;
+use super::lanes::{Kernel, Lanes};
+use super::machine::{Machine, machine};
+use super::tile::{MOST, add_to, balanced, correction, dense, interleave_before, with_registers};
+use crate::kernels::portable;
+
+/// See [`portable::matmul_transposed`].
+pub fn matmul_transposed(dy: &[i8], outputs: usize, w: &[i8], k: usize, acc: &mut [i32], len: usize) {
+    let a = Errors { values: dy, row: outputs, term: 1, rows: dy.len() / outputs, terms: outputs };
+    if !transposed(machine(), Transposed { a, m: w, step: k, acc: &mut *acc, lanes: len }) {
+        portable::matmul_transposed(dy, outputs, w, k, acc, len);
+    }
+}
+
+/// See [`portable::outer_products`].
+pub fn outer_products(dy: &[i8], outputs: usize, from: usize, x: &[i8], k: usize, acc: &mut [i32]) {
+    let a = Errors { values: &dy[from..], row: 1, term: outputs, rows: acc.len() / k, terms: dy.len() / outputs };
+    if !transposed(machine(), Transposed { a, m: x, step: k, acc: &mut *acc, lanes: k }) {
+        portable::outer_products(dy, outputs, from, x, k, acc);
+    }
+}
+
+/// Errors by row and by term: row n, term k lies at n · `row` + k · `term`.
+#[derive(Clone, Copy)]
+pub struct Errors<'a> {
+    /// All of them.
+    pub values: &'a [i8],
+    /// From row to row.
+    pub row: usize,
+    /// From term to term.
+    pub term: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of terms.
+    pub terms: usize,
+}
+
+impl Errors<'_> {
+    #[inline(always)]
+    fn at(&self, n: usize, k: usize) -> i8 {
+        self.values[n * self.row + k * self.term]
+    }
+}
+
+/// Whether `machine` has computed `of`.
+fn transposed(machine: Machine, of: Transposed<'_>) -> bool {
+    with_buffers(|buffers| dispatch_on(machine, Call { of, buffers })).is_some()
+}
+
+/// acc\[n,i\] += Σ_k a\[n,k\] · m\[k,i\].
+struct Transposed<'a> {
+    /// The errors.
+    pub a: Errors<'a>,
+    /// A row of i for each term.
+    pub m: &'a [i8],
+    /// From row to row of `m`.
+    pub step: usize,
+    /// (rows, lanes).
+    pub acc: &'a mut [i32],
+    /// Number of i.
+    pub lanes: usize,
+}
+
+/// Groups of terms in a block: with [`WIDE`] registers each they stay in the first cache.
+const DEEP: usize = 64;
+/// Most registers of i in a block.
+const WIDE: usize = 6;
+/// Rows in a block.
+const HIGH: usize = 4;
+
+/// The same with buffers: terms, rows, sums of rows, groups of errors, interleaved rows of m.
+struct Call<'a> {
+    of: Transposed<'a>,
+    buffers: &'a mut [Vec<i32>; 5],
+}
+
+impl Kernel for Call<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Transposed { a, m, step, acc, lanes } = self.of;
+        assert!(acc.len() == a.rows * lanes && (a.terms == 0 || (a.terms - 1) * step + lanes <= m.len()));
+        let [terms, rows, totals, groups, packed] = self.buffers;
+        list::<L>(a, terms, rows, totals, groups);
+        let deep = terms.len().div_ceil(L::GROUP);
+        if packed.len() < DEEP * WIDE * L::WIDTH {
+            packed.resize(DEEP * WIDE * L::WIDTH, 0);
+        }
+        let most = if rows.len() == 1 { MOST } else { WIDE.min(L::REGISTERS / (HIGH + 1)) };
+        let registers = if rows.is_empty() { 0 } else { lanes.div_ceil(L::WIDTH) };
+        let mut first = 0;
+        while first < registers {
+            let block = balanced(registers, most).min(registers - first);
+            let first_lane = first * L::WIDTH;
+            let call = Block { terms, rows, totals, groups, deep, m, step, packed, acc, lanes, first: first_lane };
+            // SAFETY: the lists are those of `a`, and `m` and `acc` have all of its terms and rows: asserted above.
+            unsafe {
+                if rows.len() == 1 {
+                    with_registers!(12, block, V => one_row::<L, V>(call));
+                } else {
+                    with_registers!(6, block, V => all_rows::<L, V>(call));
+                }
+            }
+            first += block;
+        }
+    }
+}
+
+/// Lists the terms with an error in any row, the rows with an error in any term, the sum of each such row and its errors in groups.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // rows and terms are at most 2^20: samples and units
+fn list<L: Lanes>(
+    a: Errors<'_>,
+    terms: &mut Vec<i32>,
+    rows: &mut Vec<i32>,
+    totals: &mut Vec<i32>,
+    groups: &mut Vec<i32>,
+) {
+    terms.clear();
+    for k in 0..a.terms {
+        let mut any = 0;
+        for n in 0..a.rows {
+            any |= a.at(n, k);
+        }
+        if any != 0 {
+            terms.push(k as i32);
+        }
+    }
+    rows.clear();
+    totals.clear();
+    groups.clear();
+    let deep = terms.len().div_ceil(L::GROUP);
+    for n in 0..a.rows {
+        let (start, mut total, mut any) = (groups.len(), 0, 0);
+        groups.resize(start + deep, 0);
+        let to = groups[start..].as_mut_ptr().cast::<L::Value>();
+        for (i, &k) in terms.iter().enumerate() {
+            let d = a.at(n, k as usize);
+            total += i32::from(d);
+            any |= d;
+            // SAFETY: `deep` groups have room for all terms.
+            unsafe { to.add(i).write(L::plain(d)) };
+        }
+        if any == 0 {
+            groups.truncate(start);
+        } else {
+            rows.push(n as i32);
+            totals.push(total);
+        }
+    }
+}
+
+/// Some registers of i, for all rows and terms.
+struct Block<'a> {
+    /// Terms and rows with errors.
+    terms: &'a [i32],
+    rows: &'a [i32],
+    /// Of each row: the sum of its errors, and `deep` groups of them.
+    totals: &'a [i32],
+    groups: &'a [i32],
+    deep: usize,
+    m: &'a [i8],
+    step: usize,
+    packed: &'a mut [i32],
+    acc: &'a mut [i32],
+    lanes: usize,
+    /// First i.
+    first: usize,
+}
+
+impl Block<'_> {
+    /// Where the rows of m start that group `t` of the terms weighs; a term that is missing has no error, and any row will do.
+    #[inline(always)]
+    #[allow(clippy::cast_sign_loss)]
+    fn sources<L: Lanes>(&self, t: usize) -> [*const i8; 4] {
+        let last = self.terms.len() - 1;
+        let mut sources = [core::ptr::null(); 4];
+        for (g, source) in sources.iter_mut().take(L::GROUP).enumerate() {
+            let term = self.terms[(t * L::GROUP + g).min(last)] as usize;
+            *source = self.m[term * self.step + self.first..].as_ptr();
+        }
+        sources
+    }
+}
+
+/// # Safety
+/// Rows and terms lie inside `m` and `acc`, and V registers from `first` on begin below `lanes`.
+#[inline(always)]
+unsafe fn one_row<L: Lanes, const V: usize>(block: Block<'_>) {
+    // SAFETY: as the caller says; a register at the end of m is read up to there.
+    unsafe {
+        let mut sums = [L::splat(correction::<L>(block.totals[0])); V];
+        let end = block.m.as_ptr_range().end;
+        for (t, &errors) in block.groups.iter().enumerate() {
+            let (sources, errors) = (block.sources::<L>(t), L::splat(errors));
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = L::dot(*sum, interleave_before::<L>(ahead(sources, v * L::WIDTH), end), errors);
+            }
+        }
+        let acc = &mut block.acc[block.rows[0] as usize * block.lanes..][block.first..block.lanes];
+        add_to::<L, V>(acc.as_mut_ptr(), acc.len(), &sums);
+    }
+}
+
+/// # Safety
+/// As of [`one_row`].
+#[inline(always)]
+unsafe fn all_rows<L: Lanes, const V: usize>(mut block: Block<'_>) {
+    let end = block.m.as_ptr_range().end;
+    for from in (0..block.deep).step_by(DEEP) {
+        let terms = DEEP.min(block.deep - from);
+        for t in 0..terms {
+            let sources = block.sources::<L>(from + t);
+            for v in 0..V {
+                // SAFETY: a register at the end of m is read up to there; DEEP · WIDE registers are packed at most.
+                unsafe {
+                    let values = interleave_before::<L>(ahead(sources, v * L::WIDTH), end);
+                    L::store(block.packed.as_mut_ptr().add((t * V + v) * L::WIDTH), values);
+                }
+            }
+        }
+        let mut r = 0;
+        while r < block.rows.len() {
+            // SAFETY: as the caller says.
+            r += unsafe {
+                match block.rows.len() - r {
+                    1 => rows::<L, 1, V>(&mut block, r, from, terms),
+                    2 | 3 => rows::<L, 2, V>(&mut block, r, from, terms),
+                    _ => rows::<L, HIGH, V>(&mut block, r, from, terms),
+                }
+            };
+        }
+    }
+}
+
+/// N rows from `r` on: `terms` groups from `from` on, which are packed.
+///
+/// # Safety
+/// As of [`one_row`].
+#[inline(always)]
+unsafe fn rows<L: Lanes, const N: usize, const V: usize>(
+    block: &mut Block<'_>,
+    r: usize,
+    from: usize,
+    terms: usize,
+) -> usize {
+    // SAFETY: as the caller says.
+    unsafe {
+        let mut sums = [[L::zero(); V]; N];
+        let mut errors = [core::ptr::null(); N];
+        for n in 0..N {
+            errors[n] = block.groups[(r + n) * block.deep + from..].as_ptr();
+            if from == 0 {
+                sums[n] = [L::splat(correction::<L>(block.totals[r + n])); V];
+            }
+        }
+        dense::<L, N, V>(&mut sums, errors, 1, block.packed.as_ptr(), V * L::WIDTH, terms);
+        for n in 0..N {
+            let acc = &mut block.acc[block.rows[r + n] as usize * block.lanes..][block.first..block.lanes];
+            add_to::<L, V>(acc.as_mut_ptr(), acc.len(), &sums[n]);
+        }
+    }
+    N
+}
+
+/// All pointers `by` values further on.
+#[inline(always)]
+fn ahead(mut rows: [*const i8; 4], by: usize) -> [*const i8; 4] {
+    for row in &mut rows {
+        *row = row.wrapping_add(by);
+    }
+    rows
+}
