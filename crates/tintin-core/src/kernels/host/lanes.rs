@@ -5,6 +5,8 @@
 //! side without sign, that side holds mantissas + [`OFFSET`](Lanes::OFFSET), and Σ (x + offset) · y = Σ x · y + offset · Σ y: who prepares the
 //! sums takes the second part off.
 
+use super::groups::Side;
+
 /// One machine's vector operations.
 ///
 /// # Safety
@@ -44,8 +46,21 @@ pub trait Lanes: Copy {
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `sums` + Σ offset · plain of every group.
     unsafe fn dot(sums: Self::Vector, offset: Self::Vector, plain: Self::Vector) -> Self::Vector;
-    /// Lane i: value i of GROUP rows as a group of the side with the offset. WIDTH bytes of each of the first GROUP rows are read.
-    unsafe fn interleave(rows: [*const i8; 4]) -> Self::Vector;
+    /// Lane i: value i of GROUP rows as a group of `side`. WIDTH bytes of each of the first GROUP rows are read.
+    unsafe fn interleave(side: Side, rows: [*const i8; 4]) -> Self::Vector;
+    /// Writes `first` + i for every i of `n`, 1 to 16, with from\[i\] ≠ 0, in order; gives how many. `to` has room for sixteen.
+    #[inline(always)]
+    unsafe fn nonzero(from: *const i8, n: usize, first: i32, to: *mut i32) -> usize {
+        let (mut count, mut at) = (0, first);
+        for i in 0..n {
+            unsafe {
+                to.add(count).write(at);
+                count += usize::from(*from.add(i) != 0);
+            }
+            at += 1;
+        }
+        count
+    }
     /// (max(best, v), n where v > best, else number), lane by lane.
     unsafe fn larger(best: Self::Vector, number: Self::Vector, v: Self::Vector, n: i32)
     -> (Self::Vector, Self::Vector);

@@ -4,9 +4,11 @@
 #![allow(unsafe_code)]
 
 mod correlate;
+mod every;
 mod geometry;
 mod groups;
 mod lanes;
+mod listed;
 mod machine;
 mod scatter;
 mod tile;

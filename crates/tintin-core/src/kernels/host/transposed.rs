@@ -12,7 +12,7 @@
 use std::vec::Vec;
 
 use super::dispatch_on;
-use super::groups::with_buffers;
+use super::groups::{Side, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::{Machine, machine};
 use super::tile::{MOST, add_to, balanced, correction, dense, interleave_before, with_registers};
@@ -209,7 +209,7 @@ unsafe fn one_row<L: Lanes, const V: usize>(block: Block<'_>) {
         for (t, &errors) in block.groups.iter().enumerate() {
             let (sources, errors) = (block.sources::<L>(t), L::splat(errors));
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = L::dot(*sum, interleave_before::<L>(ahead(sources, v * L::WIDTH), end), errors);
+                *sum = L::dot(*sum, interleave_before::<L>(Side::Offset, ahead(sources, v * L::WIDTH), end), errors);
             }
         }
         let acc = &mut block.acc[block.rows[0] as usize * block.lanes..][block.first..block.lanes];
@@ -229,7 +229,7 @@ unsafe fn all_rows<L: Lanes, const V: usize>(mut block: Block<'_>) {
             for v in 0..V {
                 // SAFETY: a register at the end of m is read up to there; DEEP · WIDE registers are packed at most.
                 unsafe {
-                    let values = interleave_before::<L>(ahead(sources, v * L::WIDTH), end);
+                    let values = interleave_before::<L>(Side::Offset, ahead(sources, v * L::WIDTH), end);
                     L::store(block.packed.as_mut_ptr().add((t * V + v) * L::WIDTH), values);
                 }
             }

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use super::groups::Side;
 use super::lanes::{Kernel, Lanes};
 
 /// Eight lanes, pairs.
@@ -101,7 +102,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn interleave(rows: [*const i8; 4]) -> __m256i {
+    unsafe fn interleave(_side: Side, rows: [*const i8; 4]) -> __m256i {
         unsafe {
             let rows = [_mm_loadl_epi64(rows[0].cast()), _mm_loadl_epi64(rows[1].cast())];
             _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(rows[0], rows[1]))
@@ -198,8 +199,20 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
-            unsafe fn interleave(rows: [*const i8; 4]) -> __m512i {
-                unsafe { $interleave(rows) }
+            unsafe fn interleave(side: Side, rows: [*const i8; 4]) -> __m512i {
+                unsafe { $interleave(side, rows) }
+            }
+
+            #[inline(always)]
+            unsafe fn nonzero(from: *const i8, n: usize, first: i32, to: *mut i32) -> usize {
+                unsafe {
+                    let values = _mm_maskz_loadu_epi8(u16::MAX >> (16 - n), from);
+                    let mask = _mm_test_epi8_mask(values, values);
+                    let numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                    let numbers = _mm512_add_epi32(numbers, _mm512_set1_epi32(first));
+                    Self::store(to, _mm512_maskz_compress_epi32(mask, numbers));
+                    mask.count_ones() as usize
+                }
             }
 
             #[inline(always)]
@@ -226,16 +239,16 @@ unsafe fn multiply_and_add(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
 
 /// Two rows of sixteen, as pairs.
 #[inline(always)]
-unsafe fn pairs(rows: [*const i8; 4]) -> __m512i {
+unsafe fn pairs(_side: Side, rows: [*const i8; 4]) -> __m512i {
     unsafe {
         let (a, b) = (_mm_loadu_si128(rows[0].cast()), _mm_loadu_si128(rows[1].cast()));
         _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)))
     }
 }
 
-/// Four rows of sixteen, as groups of four, without sign: words of the rows side by side, then bytes within them.
+/// Four rows of sixteen, as groups of four: words of the rows side by side, then bytes within them.
 #[inline(always)]
-unsafe fn fours(rows: [*const i8; 4]) -> __m512i {
+unsafe fn fours(side: Side, rows: [*const i8; 4]) -> __m512i {
     unsafe {
         let lanes = _mm512_castsi128_si512(_mm_loadu_si128(rows[0].cast()));
         let lanes = _mm512_inserti32x4::<1>(lanes, _mm_loadu_si128(rows[1].cast()));
@@ -244,7 +257,7 @@ unsafe fn fours(rows: [*const i8; 4]) -> __m512i {
         let words = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let groups = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, lanes), _mm512_broadcast_i32x4(bytes));
-        _mm512_xor_si512(groups, _mm512_set1_epi8(i8::MIN))
+        if side == Side::Plain { groups } else { _mm512_xor_si512(groups, _mm512_set1_epi8(i8::MIN)) }
     }
 }
 
