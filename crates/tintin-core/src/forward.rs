@@ -1,7 +1,7 @@
 //! The forward pass of a slot with sums: bias, exact sums, pooling strip by strip (N11 to N14). The net narrows what it leaves.
 
 use crate::kernels;
-use crate::layers::{BIAS, Forward};
+use crate::layers::{BIAS, Forward, Pooled};
 use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, widened};
 use crate::slot::Slot;
 use crate::tensor::Scale;
@@ -23,9 +23,18 @@ impl SumsCall<'_> {
         self.rows::<SET>(self.x, 0, rows, acc);
     }
 
-    /// Sums of a band of pooled rows at a time: only the maxima are kept (N13).
+    /// Maxima of sums (N13): by a kernel that keeps only those, or of a band of pooled rows at a time.
     pub fn pooled<const SET: u16>(mut self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
         let slot = self.slot;
+        if let Some(pool) = slot.pool {
+            self.fill::<SET>(acc);
+            let winners = if slot.taped { &mut indices[slot.indices..][..acc.len()] } else { &mut [] };
+            let (x, w) = (self.x, &self.w[..slot.weights()]);
+            let call = Pooled { x, w, acc: &mut *acc, winners, pool, xs: slot.xs, ys: slot.ss, ps: slot.ps };
+            if slot.layer.pooled_of::<SET>(call) {
+                return;
+            }
+        }
         let pooled = slot.ps.w as usize * slot.ps.c as usize;
         for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
             for (b, acc) in acc.chunks_mut(slot.band as usize * pooled).enumerate() {

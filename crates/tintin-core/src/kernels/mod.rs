@@ -3,16 +3,12 @@
 //! Sums wrap modulo 2^32 and the plan has proved that no true sum leaves ±MAX_SUM (N2), so any order is exact.
 
 mod cast;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
-mod conv_x86_64;
 #[cfg(tintin_kernels)]
 mod cortex_m;
 #[cfg(feature = "std")]
 pub mod host;
 pub mod portable;
 mod taps;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
-mod x86_64;
 
 use crate::shape::Shape;
 
@@ -21,7 +17,7 @@ pub use cast::as_mantissas;
 pub use cortex_m::{Outer, axpy, clear, descend, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
 #[cfg(feature = "std")]
 pub use host::{matmul_transposed, outer_products};
-#[cfg(not(any(tintin_kernels, all(feature = "std", target_arch = "x86_64"))))]
+#[cfg(not(any(tintin_kernels, feature = "std")))]
 pub use portable::matmul;
 pub use portable::walk;
 #[cfg(not(tintin_kernels))]
@@ -35,8 +31,6 @@ pub use taps::Taps;
 use cortex_m::columns;
 #[cfg(not(tintin_kernels))]
 use portable::columns;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
-pub use x86_64::matmul;
 
 /// Patches of a quad: a convolution multiplies four at a time with a row of weights, so that a weight is loaded once for four.
 ///
@@ -59,23 +53,25 @@ pub const fn matmul_words(k: u32) -> u32 {
     2 * if k < BLOCK { k.next_multiple_of(4) } else { BLOCK }
 }
 
-/// Runs `f` compiled for the best vector instructions of this machine; the same source, so the same bits.
-///
-/// Effective only where `f` and all it calls are inlined: those functions are `#[inline(always)]`.
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
-#[inline(always)]
-pub fn run<R>(f: impl FnOnce() -> R) -> R {
-    x86_64::run(f)
-}
+#[cfg(feature = "std")]
+pub use host::run;
 
 /// Runs `f` as it was compiled.
-#[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+#[cfg(not(feature = "std"))]
 #[inline(always)]
 pub fn run<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Rows of a convolution's sums, for machines that do better than gathering patches for [`matmul`].
+/// acc\[n,o\] += Σ_i x\[n,i\] · w\[o,i\]   x: (n, k), w: (o, k), acc: (n, o), all row-major, k ≥ 1.
+#[cfg(feature = "std")]
+pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i32]) {
+    if !host::matmul(host::machine(), x, w, k, acc) {
+        portable::matmul(x, w, k, acc, workspace);
+    }
+}
+
+/// A convolution's sums, for machines that do better than gathering patches for [`multiply`].
 #[derive(Clone, Copy)]
 pub struct Conv2d {
     /// Kernel height and width.
@@ -90,18 +86,37 @@ pub struct Conv2d {
     pub ys: Shape,
     /// First output row.
     pub first: usize,
-    /// Number of output rows.
+}
+
+/// Windows over the sums of a convolution, from its row `first` on.
+#[derive(Clone, Copy)]
+pub struct Windows {
+    /// Height and width of a window.
+    pub kernel: (usize, usize),
+    /// Vertical and horizontal stride.
+    pub stride: (usize, usize),
+    /// Rows of windows.
     pub rows: usize,
+    /// Windows in a row.
+    pub columns: usize,
+}
+
+impl Windows {
+    /// `rows` rows of windows of one place: the sums themselves.
+    pub const fn places(rows: usize, columns: usize) -> Self {
+        Self { kernel: (1, 1), stride: (1, 1), rows, columns }
+    }
 }
 
 impl Conv2d {
-    /// `acc` (rows, width, channels) += exact sums of one sample, if this machine has a kernel for it; else false, nothing done.
-    pub fn sums(&self, x: &[i8], w: &[i8], acc: &mut [i32]) -> bool {
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        return x86_64::conv2d(self, x, w, acc);
-        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+    /// `acc` (samples, windows, channels) += maxima of the exact sums over windows, if this machine has a kernel for it; else false,
+    /// nothing done. `winners` are the numbers of the places the maxima are from, the first ones (N13), unless it is empty.
+    pub fn maxima(&self, windows: &Windows, x: &[i8], w: &[i8], acc: &mut [i32], winners: &mut [i8]) -> bool {
+        #[cfg(feature = "std")]
+        return host::Convolution { conv: self, windows, x, w, acc, winners }.on(host::machine());
+        #[cfg(not(feature = "std"))]
         {
-            let _ = (x, w, acc);
+            let _ = (windows, x, w, acc, winners);
             false
         }
     }

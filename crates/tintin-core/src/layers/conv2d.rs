@@ -5,8 +5,8 @@
 //! x, so forward gathers runs into patches, four at a time, and both backward sums walk runs, for non-zero errors only (three of four
 //! are zero behind a 2×2 pool). Bounds: kh·kw·c ≤ 132 624 (66 052 with a bias); kh·kw·o ≤ 132 624. Height 1 serves one-dimensional signals.
 
-use super::{Backward, Errors, Fields, Forward, Gradient, Need, Role, Sums, check_sum, check_window, windows};
-use crate::kernels::{self, LANES, Taps, axpy};
+use super::{Backward, Errors, Fields, Forward, Gradient, Need, Pooled, Role, Sums, check_sum, check_window, windows};
+use crate::kernels::{self, LANES, Taps, Windows, axpy};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
 
@@ -237,12 +237,12 @@ impl Sums for Conv2d {
         let (xs, ys) = (call.xs, call.ys);
         let k = self.fan_in(xs);
         let (w, channels) = (ys.w as usize, ys.c as usize);
-        let direct = self.direct(xs, ys, call.first, call.rows);
+        let places = Windows::places(call.rows, w);
+        if self.direct(xs, ys, call.first).maxima(&places, call.x, call.w, call.acc, &mut []) {
+            return;
+        }
         let samples = call.x.chunks_exact(xs.len()).zip(call.acc.chunks_exact_mut(call.rows * w * channels));
         for (x, acc) in samples {
-            if direct.sums(x, call.w, acc) {
-                continue;
-            }
             let mut quads = Quads::new(self, xs, call.first, w);
             for acc in acc.chunks_mut(LANES * channels) {
                 self.gather(xs, w, x, quads.next(acc.len() / channels), call.workspace);
@@ -252,12 +252,24 @@ impl Sums for Conv2d {
     }
 
     #[inline(always)]
+    fn pooled(&self, call: Pooled<'_>) -> bool {
+        let Pooled { x, w, acc, winners, pool, xs, ys, ps } = call;
+        let windows = Windows {
+            kernel: (pool.kernel.0 as usize, pool.kernel.1 as usize),
+            stride: (pool.stride.0 as usize, pool.stride.1 as usize),
+            rows: ps.h as usize,
+            columns: ps.w as usize,
+        };
+        self.direct(xs, ys, 0).maxima(&windows, x, w, acc, winners)
+    }
+
+    #[inline(always)]
     fn backward(&self, call: Backward<'_>) {
         let k = self.fan_in(call.xs);
         let Backward { xs, first, .. } = call;
         let (channels, row) = (call.errors.ps.c as usize, xs.w as usize * xs.c as usize);
         let whole = call.rows == xs.h as usize;
-        if whole && self.direct(xs, call.errors.ps, 0, 0).input_errors(call.w, direct_errors(call.errors), call.acc) {
+        if whole && self.direct(xs, call.errors.ps, 0).input_errors(call.w, direct_errors(call.errors), call.acc) {
             return;
         }
         for (s, acc) in call.acc.chunks_exact_mut(call.rows * row).enumerate() {
@@ -287,7 +299,7 @@ impl Sums for Conv2d {
     fn gradient(&self, call: Gradient<'_>) {
         let Gradient { x, errors, acc, xs, rows, workspace } = call;
         let k = self.fan_in(xs);
-        if self.direct(xs, errors.ps, 0, 0).gradient(x, direct_errors(errors), rows.clone(), acc) {
+        if self.direct(xs, errors.ps, 0).gradient(x, direct_errors(errors), rows.clone(), acc) {
             return;
         }
         for (s, x) in x.chunks_exact(xs.len()).enumerate() {
@@ -319,12 +331,17 @@ fn direct_errors(errors: Errors<'_>) -> kernels::Errors<'_> {
 }
 
 impl Conv2d {
-    /// The layer as kernels take it.
+    /// In the words of the kernels, output rows from `first` on.
     #[inline(always)]
-    fn direct(&self, xs: Shape, ys: Shape, first: usize, rows: usize) -> kernels::Conv2d {
-        let size = |(h, w): (u16, u16)| (usize::from(h), usize::from(w));
-        let (kernel, stride, padding) = (size(self.kernel), size(self.stride), size(self.padding));
-        kernels::Conv2d { kernel, stride, padding, xs, ys, first, rows }
+    fn direct(&self, xs: Shape, ys: Shape, first: usize) -> kernels::Conv2d {
+        kernels::Conv2d {
+            kernel: (self.kernel.0 as usize, self.kernel.1 as usize),
+            stride: (self.stride.0 as usize, self.stride.1 as usize),
+            padding: (self.padding.0 as usize, self.padding.1 as usize),
+            xs,
+            ys,
+            first,
+        }
     }
 
     /// Values of a patch.

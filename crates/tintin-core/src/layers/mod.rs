@@ -88,6 +88,26 @@ pub struct Forward<'a> {
     pub rows: usize,
 }
 
+/// Pooled forward call: `acc` += maxima over the pool's windows of the exact sums of every sample.
+pub struct Pooled<'a> {
+    /// Input mantissas, (samples, xs).
+    pub x: &'a [i8],
+    /// Weights, (rows, row).
+    pub w: &'a [i8],
+    /// Maxima, (samples, ps); hold the bias or 0 before.
+    pub acc: &'a mut [i32],
+    /// Place of each window's maximum, same length as `acc`; empty if nobody asks.
+    pub winners: &'a mut [i8],
+    /// The pool.
+    pub pool: MaxPool2d,
+    /// Input shape of one sample.
+    pub xs: Shape,
+    /// Shape of one sample's sums.
+    pub ys: Shape,
+    /// Shape after pooling.
+    pub ps: Shape,
+}
+
 /// The errors at a layer's sums, pooled or not, for a run of samples.
 #[derive(Clone, Copy)]
 pub struct Errors<'a> {
@@ -209,6 +229,11 @@ pub struct Gradient<'a> {
 pub trait Sums {
     /// Exact sums (N11, N14).
     fn forward(&self, call: Forward<'_>);
+    /// Maxima of the exact sums (N13) without holding those, where a machine has that; else false, nothing done.
+    #[inline(always)]
+    fn pooled(&self, _call: Pooled<'_>) -> bool {
+        false
+    }
     /// Exact input errors, the adjoint of `forward` (N18).
     fn backward(&self, call: Backward<'_>);
     /// Exact weight gradient (N18); nothing for a layer without weights.
@@ -383,6 +408,14 @@ macro_rules! layers {
                 }
             }
 
+            /// See [`Sums::pooled`].
+            pub(crate) fn pooled_of<const SET: u16>(&self, call: Pooled<'_>) -> bool {
+                match self {
+                    $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.pooled(call)),)*
+                    _ => false,
+                }
+            }
+
             /// See [`Sums::backward`].
             pub fn backward(&self, call: Backward<'_>) {
                 self.backward_of::<ALL>(call);
@@ -415,6 +448,8 @@ macro_rules! layers {
     };
     (@sums $layer:ident.is_outer()) => { $layer.is_outer() };
     (@mantissas $layer:ident.is_outer()) => {{ let _ = $layer; false }};
+    (@sums $layer:ident.pooled($call:ident)) => { $layer.pooled($call) };
+    (@mantissas $layer:ident.pooled($call:ident)) => {{ let _ = ($layer, $call); false }};
     (@sums $layer:ident.$method:ident($call:ident)) => {
         crate::kernels::run(#[inline(always)] || $layer.$method($call))
     };

@@ -35,6 +35,15 @@ pub unsafe fn spread<L: Lanes>(side: Side, v: &[i8], to: *mut L::Value) {
     }
 }
 
+/// One group: the first GROUP values of `v`, as they lie in a lane.
+#[inline(always)]
+pub fn group<L: Lanes>(side: Side, v: &[i8]) -> i32 {
+    let mut lane = 0i32;
+    // SAFETY: GROUP values are a lane, by the trait's contract; no value is read that is not there.
+    unsafe { spread::<L>(side, &v[..L::GROUP], (&raw mut lane).cast()) };
+    lane
+}
+
 /// Groups across rows: lane i of `to` holds value i of GROUP rows, `n` lanes. Of a row that is `None` the values are 0.
 ///
 /// # Safety
@@ -49,6 +58,14 @@ pub unsafe fn interleave<L: Lanes>(side: Side, rows: [Option<*const i8>; 4], n: 
             unsafe { to.add(i * L::GROUP + g).write(row.map_or_else(zeros, |row| value::<L>(side, *row.add(i)))) };
         }
     }
+}
+
+/// The first `n` words of a buffer, which grows to hold them; they hold anything.
+pub fn room(buffer: &mut Vec<i32>, n: usize) -> &mut [i32] {
+    if buffer.len() < n {
+        buffer.resize(n, 0);
+    }
+    &mut buffer[..n]
 }
 
 /// Calls `f` with `N` buffers of this thread, to be resized at will: kept from call to call, so that a step allocates nothing.

@@ -42,10 +42,14 @@ pub trait Lanes: Copy {
     unsafe fn store(to: *mut i32, v: Self::Vector);
     /// The first `n` lanes, 1 to WIDTH; other memory is not touched.
     unsafe fn store_first(to: *mut i32, v: Self::Vector, n: usize);
+    /// WIDTH · GROUP mantissas from memory, as the side with the offset.
+    unsafe fn load_offset(from: *const i8) -> Self::Vector;
     /// Lane by lane, modulo 2^32.
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `sums` + Σ offset · plain of every group.
     unsafe fn dot(sums: Self::Vector, offset: Self::Vector, plain: Self::Vector) -> Self::Vector;
+    /// The sums of all lanes of each, modulo 2^32.
+    unsafe fn sums(v: [Self::Vector; 4]) -> [i32; 4];
     /// Lane i: value i of GROUP rows as a group of `side`. WIDTH bytes of each of the first GROUP rows are read.
     unsafe fn interleave(side: Side, rows: [*const i8; 4]) -> Self::Vector;
     /// Writes `first` + i for every i of `n`, 1 to 16, with from\[i\] ≠ 0, in order; gives how many. `to` has room for sixteen.

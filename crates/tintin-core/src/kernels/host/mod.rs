@@ -3,6 +3,7 @@
 //! `portable` says what they compute; `unsafe` is for vector instructions and for pointers whose range the safe wrappers here check.
 #![allow(unsafe_code)]
 
+mod conv2d;
 mod correlate;
 mod every;
 mod geometry;
@@ -10,29 +11,61 @@ mod groups;
 mod lanes;
 mod listed;
 mod machine;
+mod matmul;
+mod product;
 mod scatter;
+#[cfg(test)]
+mod tests;
 mod tile;
 mod transposed;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use conv2d::Convolution;
 pub use correlate::gradient;
 pub use lanes::Kernel;
 pub use machine::{Machine, machine};
+pub use matmul::matmul;
 pub use scatter::input_errors;
 pub use transposed::{matmul_transposed, outer_products};
 
 /// Runs `kernel` on `machine`, which is present; `None` if that has no vector instructions.
-#[inline]
+#[inline(always)]
 fn dispatch_on<K: Kernel>(machine: Machine, kernel: K) -> Option<K::Output> {
+    attempt(machine, kernel).ok()
+}
+
+/// The same; gives the kernel back if the machine has no vector instructions.
+#[inline(always)]
+fn attempt<K: Kernel>(machine: Machine, kernel: K) -> Result<K::Output, K> {
     // SAFETY of all arms: `machine` is present.
     match machine {
-        Machine::Portable => None,
+        Machine::Portable => Err(kernel),
         #[cfg(target_arch = "x86_64")]
-        Machine::Avx2 => Some(unsafe { x86_64::avx2(kernel) }),
+        Machine::Avx2 => Ok(unsafe { x86_64::avx2(kernel) }),
         #[cfg(target_arch = "x86_64")]
-        Machine::Avx512 => Some(unsafe { x86_64::avx512(kernel) }),
+        Machine::Avx512 => Ok(unsafe { x86_64::avx512(kernel) }),
         #[cfg(target_arch = "x86_64")]
-        Machine::Avx512Vnni => Some(unsafe { x86_64::avx512_vnni(kernel) }),
+        Machine::Avx512Vnni => Ok(unsafe { x86_64::avx512_vnni(kernel) }),
     }
+}
+
+/// Loops that the compiler vectorises.
+struct Loops<F>(F);
+
+impl<R, F: FnOnce() -> R> Kernel for Loops<F> {
+    type Output = R;
+
+    #[inline(always)]
+    unsafe fn run<L: lanes::Lanes>(self) -> R {
+        (self.0)()
+    }
+}
+
+/// Runs `f` compiled for the best vector instructions of this machine; the same source, so the same bits.
+///
+/// Effective only where `f` and all it calls are inlined: those functions are `#[inline(always)]`.
+#[inline(always)]
+pub fn run<R>(f: impl FnOnce() -> R) -> R {
+    attempt(machine(), Loops(f)).unwrap_or_else(|Loops(f)| f())
 }

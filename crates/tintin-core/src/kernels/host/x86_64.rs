@@ -92,6 +92,22 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_offset(from: *const i8) -> __m256i {
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn sums(v: [__m256i; 4]) -> [i32; 4] {
+        unsafe {
+            let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+            let mut sums = [0; 4];
+            let halves = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+            _mm_storeu_si128(sums.as_mut_ptr().cast(), halves);
+            sums
+        }
+    }
+
+    #[inline(always)]
     unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(a, b) }
     }
@@ -139,7 +155,7 @@ unsafe fn first(n: usize) -> __m256i {
 
 /// The lanes of AVX-512, but for how groups are multiplied.
 macro_rules! avx512 {
-    ($lanes:ident, $value:ty, $group:literal, $offset:literal, |$v:ident| $with_offset:expr, |$p:ident| $plain:expr, $dot:expr, $interleave:expr) => {
+    ($lanes:ident, $value:ty, $group:literal, $offset:literal, |$v:ident| $with_offset:expr, |$p:ident| $plain:expr, |$from:ident| $load:expr, $dot:expr, $interleave:expr) => {
         impl Lanes for $lanes {
             type Vector = __m512i;
             type Value = $value;
@@ -186,6 +202,16 @@ macro_rules! avx512 {
             #[inline(always)]
             unsafe fn store_first(to: *mut i32, v: __m512i, n: usize) {
                 unsafe { _mm512_mask_storeu_epi32(to, u16::MAX >> (16 - n), v) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_offset($from: *const i8) -> __m512i {
+                unsafe { $load }
+            }
+
+            #[inline(always)]
+            unsafe fn sums([a, b, c, d]: [__m512i; 4]) -> [i32; 4] {
+                unsafe { Avx2::sums([halved(a), halved(b), halved(c), halved(d)]) }
             }
 
             #[inline(always)]
@@ -261,5 +287,31 @@ unsafe fn fours(side: Side, rows: [*const i8; 4]) -> __m512i {
     }
 }
 
-avx512!(Avx512, i16, 2, 0, |v| i16::from(v), |v| i16::from(v), multiply_and_add, pairs);
-avx512!(Avx512Vnni, u8, 4, 128, |v| v.cast_unsigned() ^ 0x80, |v| v.cast_unsigned(), _mm512_dpbusd_epi32, fours);
+/// Both halves added.
+#[inline(always)]
+unsafe fn halved(v: __m512i) -> __m256i {
+    unsafe { _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1)) }
+}
+
+avx512!(
+    Avx512,
+    i16,
+    2,
+    0,
+    |v| i16::from(v),
+    |v| i16::from(v),
+    |from| _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast())),
+    multiply_and_add,
+    pairs
+);
+avx512!(
+    Avx512Vnni,
+    u8,
+    4,
+    128,
+    |v| v.cast_unsigned() ^ 0x80,
+    |v| v.cast_unsigned(),
+    |from| _mm512_xor_si512(_mm512_loadu_si512(from.cast()), _mm512_set1_epi8(-128)),
+    _mm512_dpbusd_epi32,
+    fours
+);

@@ -1,0 +1,187 @@
+//! Convolution without patches, and the max pool behind it in the same pass.
+//!
+//! ```text
+//! pack all weights
+//! for as many samples, or pooled rows of one sample, as the cache of first level holds
+//!     copy their inputs to the side with the offset, zeros around them
+//!     the product of all their windows
+//! ```
+//!
+//! A kernel row of a patch is one run of the copy, so a place is known by where its patch begins.
+
+use std::vec::Vec;
+
+use super::super::{Conv2d, Windows};
+use super::groups::{Side, group, room, spread, value, with_buffers};
+use super::lanes::{Kernel, Lanes};
+use super::machine::Machine;
+use super::product::{Filters, Product};
+
+/// Bytes of inputs copied at a time.
+const CACHE: usize = 16 << 10;
+
+/// A convolution of all samples: `acc` (samples, windows, channels) += maxima of the exact sums.
+pub struct Convolution<'a> {
+    /// The layer.
+    pub conv: &'a Conv2d,
+    /// The pool behind it; windows of one place for the sums themselves.
+    pub windows: &'a Windows,
+    /// Inputs of all samples.
+    pub x: &'a [i8],
+    /// Weights, (channels, patch).
+    pub w: &'a [i8],
+    /// Sums or their maxima.
+    pub acc: &'a mut [i32],
+    /// Numbers of the places they are from, or empty.
+    pub winners: &'a mut [i8],
+}
+
+impl Convolution<'_> {
+    /// Computes on `machine`; false if that has no vector instructions.
+    pub fn on(self, machine: Machine) -> bool {
+        let (conv, windows) = (self.conv, self.windows);
+        let samples = self.x.len() / conv.xs.len();
+        let sums = windows.rows * windows.columns * conv.ys.c as usize;
+        assert!(self.x.len() == samples * conv.xs.len() && self.acc.len() == samples * sums, "not as many samples");
+        assert!(self.winners.is_empty() || self.winners.len() == self.acc.len(), "not as many winners as sums");
+        with_buffers(|buffers| super::dispatch_on(machine, Call { of: self, buffers })).is_some()
+    }
+}
+
+/// With its buffers: inputs, weights, steps, windows, and the places of a window.
+struct Call<'a, 'b> {
+    of: Convolution<'a>,
+    buffers: &'b mut [Vec<i32>; 5],
+}
+
+/// Where the values of a copy lie.
+struct Copied {
+    /// Values of a row with its padding.
+    row: usize,
+    /// Rows under `band` rows of windows.
+    rows: usize,
+    /// Samples, and rows of windows of each, that are copied at a time; one of the two is all there are or one.
+    samples: usize,
+    band: usize,
+}
+
+impl Convolution<'_> {
+    /// Rows of x under `band` rows of windows.
+    fn rows(&self, band: usize) -> usize {
+        let places = (band - 1) * self.windows.stride.0 + self.windows.kernel.0;
+        (places - 1) * self.conv.stride.0 + self.conv.kernel.0
+    }
+
+    /// How much is copied at a time: at least a row of windows, and at least `least` windows where there are so many.
+    fn copied(&self, bytes_of_value: usize, least: usize) -> Copied {
+        let (conv, windows) = (self.conv, self.windows);
+        let row = (conv.xs.w as usize + 2 * conv.padding.1) * conv.xs.c as usize;
+        let most = CACHE / (row * bytes_of_value);
+        let whole = self.rows(windows.rows);
+        if whole > most && windows.rows * windows.columns > least {
+            let places = most.saturating_sub(conv.kernel.0) / conv.stride.0 + 1;
+            let band = places.saturating_sub(windows.kernel.0) / windows.stride.0 + 1;
+            let band = band.max(least.div_ceil(windows.columns)).min(windows.rows);
+            return Copied { row, rows: self.rows(band), samples: 1, band };
+        }
+        let samples = (most / whole).max(least.div_ceil(windows.rows * windows.columns));
+        Copied { row, rows: whole, samples: samples.min(self.x.len() / conv.xs.len()).max(1), band: windows.rows }
+    }
+
+    /// Copies `x`, which holds whole samples, from the input row under row `first` of windows on.
+    #[inline(always)]
+    fn copy<L: Lanes>(&self, x: &[i8], first: usize, copied: &Copied, to: &mut [i32]) {
+        let conv = self.conv;
+        let (len, side) = (conv.xs.w as usize * conv.xs.c as usize, conv.padding.1 * conv.xs.c as usize);
+        let top = (conv.first + first * self.windows.stride.0) * conv.stride.0;
+        assert!(x.len() / conv.xs.len() * copied.rows * copied.row * size_of::<L::Value>() <= size_of_val(to));
+        let mut to = to.as_mut_ptr().cast::<L::Value>();
+        for x in x.chunks_exact(conv.xs.len()) {
+            for r in 0..copied.rows {
+                let source = (top + r).checked_sub(conv.padding.0).filter(|&r| r < conv.xs.h as usize);
+                // SAFETY: `rows` rows of `row` values were just checked to be there for each sample, and side + len <= row.
+                unsafe {
+                    if let Some(source) = source {
+                        spread::<L>(Side::Offset, &x[source * len..][..len], to.add(side));
+                    } else {
+                        for i in 0..len {
+                            to.add(side + i).write(value::<L>(Side::Offset, 0));
+                        }
+                    }
+                    to = to.add(copied.row);
+                }
+            }
+        }
+    }
+}
+
+/// An offset as the tables hold it.
+#[inline(always)]
+fn entry(v: usize) -> i32 {
+    u32::try_from(v).map_or(-1, u32::cast_signed)
+}
+
+impl Kernel for Call<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Call { of, buffers: [x, packed, steps, windows, window] } = self;
+        let (conv, pool) = (of.conv, of.windows);
+        let (c, channels) = (conv.xs.c as usize, conv.ys.c as usize);
+        let copied = of.copied(size_of::<L::Value>(), 8);
+        // in values: from place to place, from window to window
+        let (right, down) = (conv.stride.1 * c, conv.stride.0 * copied.row);
+        let (shift, below) = (pool.stride.1 * right, pool.stride.0 * down);
+
+        let filters =
+            Filters { w: of.w, outputs: channels, rows: conv.kernel.0, run: conv.kernel.1 * c, joined: 1, shift };
+        let filters = filters.join::<L>(pool.columns);
+        let packed = room(packed, filters.words::<L>());
+        filters.pack::<L>(packed);
+
+        let groups = filters.groups::<L>();
+        steps.clear();
+        for a in 0..conv.kernel.0 {
+            steps.extend((0..groups).map(|q| entry(a * copied.row + q * L::GROUP)));
+        }
+        window.clear();
+        for a in 0..pool.kernel.0 {
+            window.extend((0..pool.kernel.1).map(|b| entry(a * down + b * right)));
+        }
+        windows.clear();
+        for s in 0..copied.samples {
+            for i in 0..copied.band {
+                for j in (0..pool.columns).step_by(filters.joined) {
+                    let at = (s * copied.band + i) * pool.columns + j;
+                    let lanes = filters.joined.min(pool.columns - j) * channels;
+                    windows.push(entry(s * copied.rows * copied.row + i * below + j * shift));
+                    windows.extend([entry(at * channels), entry(lanes)]);
+                }
+            }
+        }
+        let windows = windows.as_chunks().0;
+
+        // behind the last row: what the last step of the last window reads in vain
+        let slack = filters.joined * shift + groups * L::GROUP;
+        let values = copied.samples * copied.rows * copied.row + slack;
+        let x = room(x, (values * size_of::<L::Value>()).div_ceil(4));
+        x.fill(group::<L>(Side::Offset, &[0; 4]));
+
+        let samples = of.x.len() / conv.xs.len();
+        let row = pool.columns * channels;
+        for s in (0..samples).step_by(copied.samples) {
+            for i in (0..pool.rows).step_by(copied.band) {
+                let (count, rows) = (copied.samples.min(samples - s), copied.band.min(pool.rows - i));
+                of.copy::<L>(&of.x[s * conv.xs.len()..][..count * conv.xs.len()], i, &copied, x);
+                let at = (s * pool.rows + i) * row;
+                let sums = at..at + count * rows * row;
+                let winners = if of.winners.is_empty() { &mut [][..] } else { &mut of.winners[sums.clone()] };
+                let windows = &windows[..count * rows * pool.columns.div_ceil(filters.joined)];
+                let product = Product { x, packed, steps, window, windows, acc: &mut of.acc[sums], winners };
+                // SAFETY: as the caller says.
+                unsafe { product.run::<L>() };
+            }
+        }
+    }
+}
