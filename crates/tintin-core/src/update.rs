@@ -3,7 +3,9 @@
 use crate::kernels::Outer;
 use crate::layers::{BIAS, Errors, Gradient};
 use crate::net::State;
-use crate::optim::{Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer_row, tintin_row};
+use crate::optim::{
+    Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer, tintin_outer_row, tintin_row, tintin_rows,
+};
 use crate::rescale::peak;
 use crate::rng::Draws;
 use crate::slot::{Slot, SlotScales};
@@ -43,10 +45,8 @@ impl Update<'_> {
                 for o in (0..if outer { 0 } else { rows }).step_by(block) {
                     let count = block.min(rows - o);
                     self.rows::<SET>(o..o + count);
-                    let w = weights[o * row..].chunks_exact_mut(row);
-                    for (i, (w, g)) in w.zip(self.words.chunks_exact(row)).take(count).enumerate() {
-                        tintin_row(w, g, a, self.recipe.rounding, self.draws(o + i));
-                    }
+                    let (w, g) = (&mut weights[o * row..][..count * row], &self.words[..count * row]);
+                    tintin_rows(w, g, row, a, self.recipe.rounding, |i| self.draws(o + i));
                 }
                 if SET & BIAS != 0 && !bias.is_empty() {
                     self.bias_row();
@@ -90,6 +90,9 @@ impl Update<'_> {
     /// The TinTin rule for a gradient that is an outer product.
     fn outer(&mut self, weights: &mut [i8], a: Alignment) {
         let row = self.slot.row as usize;
+        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, |o| self.draws(o)) {
+            return;
+        }
         let top = self.x.iter().fold(0, |top, x| top.max(x.unsigned_abs()));
         let mut from = 0;
         while from < row {

@@ -99,7 +99,7 @@ fn run<L: Lanes, C: Collected>(
     largest: &Tile,
     x: &[i8],
     errors: Errors<'_>,
-    input: &mut Vec<i32>,
+    input: &mut [i32],
     patches: &mut [i32],
     mut collected: C,
     acc: &mut [i32],

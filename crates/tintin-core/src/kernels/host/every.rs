@@ -143,8 +143,8 @@ impl Every<'_> {
         // SAFETY: as the caller says.
         unsafe {
             let mut sums = [[L::zero(); V]; N];
-            for n in 0..N {
-                sums[n] = [L::splat(self.totals[o + n].wrapping_neg()); V];
+            for (sums, total) in sums.iter_mut().zip(&self.totals[o..]) {
+                *sums = [L::splat(total.wrapping_neg()); V];
             }
             for s in 0..self.segments {
                 let groups = self.groups.as_ptr().add(s * self.terms * self.pitch + o);
@@ -155,9 +155,9 @@ impl Every<'_> {
                 let patches = patches.add(s * height * g.run + first);
                 dense::<L, N, V>(&mut sums, errors, self.pitch, patches, g.stride.0 * g.run, self.terms);
             }
-            for n in 0..N {
+            for (n, sums) in sums.iter().enumerate() {
                 let acc = &mut acc[(o + n) * g.patch()..][..g.patch()][first..];
-                add_to::<L, V>(acc.as_mut_ptr(), acc.len(), &sums[n]);
+                add_to::<L, V>(acc.as_mut_ptr(), acc.len(), sums);
             }
         }
         N

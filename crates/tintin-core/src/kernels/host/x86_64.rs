@@ -118,6 +118,50 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn multiply(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_mullo_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn min(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_min_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_max_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn subtract(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn shift(v: __m256i, n: u32) -> __m256i {
+        unsafe { _mm256_sra_epi32(v, count(n)) }
+    }
+
+    #[inline(always)]
+    unsafe fn upper(v: __m256i, n: u32) -> __m256i {
+        unsafe { _mm256_srl_epi32(v, count(32 - n)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const i8, n: usize) -> __m256i {
+        unsafe {
+            if n == 8 {
+                return _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()));
+            }
+            let mut bytes = [0i8; 16];
+            for (i, byte) in bytes.iter_mut().enumerate().take(n) {
+                *byte = *from.add(i);
+            }
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn interleave(_side: Side, rows: [*const i8; 4]) -> __m256i {
         unsafe {
             let rows = [_mm_loadl_epi64(rows[0].cast()), _mm_loadl_epi64(rows[1].cast())];
@@ -138,12 +182,24 @@ impl Lanes for Avx2 {
     unsafe fn store_bytes(to: *mut i8, v: __m256i, n: usize) {
         let mut lanes = [0i32; 8];
         unsafe {
+            if n == 8 {
+                let bytes = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1);
+                let bytes = _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(bytes));
+                let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4));
+                return _mm_storel_epi64(to.cast(), _mm256_castsi256_si128(bytes));
+            }
             Self::store(lanes.as_mut_ptr(), v);
             for (i, lane) in lanes.into_iter().take(n).enumerate() {
                 to.add(i).write(lane as i8);
             }
         }
     }
+}
+
+/// How far to shift.
+#[inline(always)]
+unsafe fn count(n: u32) -> __m128i {
+    unsafe { _mm_cvtsi32_si128(n.cast_signed()) }
 }
 
 /// All bits set in the first `n` of eight lanes.
@@ -222,6 +278,41 @@ macro_rules! avx512 {
             #[inline(always)]
             unsafe fn dot(sums: __m512i, offset: __m512i, plain: __m512i) -> __m512i {
                 unsafe { $dot(sums, offset, plain) }
+            }
+
+            #[inline(always)]
+            unsafe fn multiply(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_mullo_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn min(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_min_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn max(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_max_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn subtract(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_sub_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn shift(v: __m512i, n: u32) -> __m512i {
+                unsafe { _mm512_sra_epi32(v, count(n)) }
+            }
+
+            #[inline(always)]
+            unsafe fn upper(v: __m512i, n: u32) -> __m512i {
+                unsafe { _mm512_srl_epi32(v, count(32 - n)) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_bytes(from: *const i8, n: usize) -> __m512i {
+                unsafe { _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(u16::MAX >> (16 - n), from)) }
             }
 
             #[inline(always)]
