@@ -61,22 +61,6 @@ pub fn group<L: Lanes>(side: Side, v: &[i8]) -> i32 {
     lane
 }
 
-/// Groups across rows: lane i of `to` holds value i of GROUP rows, `n` lanes. Of a row that is `None` the values are 0.
-///
-/// # Safety
-/// Rows have `n` values each, at most GROUP rows; `to` has room for `n` lanes.
-#[inline(always)]
-pub unsafe fn interleave<L: Lanes>(side: Side, rows: [Option<*const i8>; 4], n: usize, to: *mut i32) {
-    let zeros = || value::<L>(side, 0);
-    let to = to.cast::<L::Value>();
-    for i in 0..n {
-        for (g, row) in rows.iter().take(L::GROUP).enumerate() {
-            // SAFETY: i < n, g < GROUP: as the caller says.
-            unsafe { to.add(i * L::GROUP + g).write(row.map_or_else(zeros, |row| value::<L>(side, *row.add(i)))) };
-        }
-    }
-}
-
 /// The first `n` words of a buffer, which grows to hold them; they hold anything.
 pub fn room(buffer: &mut Vec<i32>, n: usize) -> &mut [i32] {
     if buffer.len() < n {
