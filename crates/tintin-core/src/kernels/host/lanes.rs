@@ -15,7 +15,7 @@ use super::groups::Side;
 pub trait Lanes: Copy {
     /// Lanes of 32 bits.
     type Vector: Copy;
-    /// A mantissa as it lies in a group: u8 (four in a group) or i16 (two).
+    /// A mantissa as it lies in a group: u8 or i8 (four in a group) or i16 (two).
     type Value: Copy;
     /// Lanes of a register.
     const WIDTH: usize;
@@ -96,3 +96,6 @@ pub trait Kernel {
     /// The machine has the instructions of `L`.
     unsafe fn run<L: Lanes>(self) -> Self::Output;
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! `portable` says what they compute; `unsafe` is for vector instructions and for pointers whose range the safe wrappers here check.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod conv2d;
 mod correlate;
 mod descend;
@@ -51,6 +53,10 @@ fn attempt<K: Kernel>(machine: Machine, kernel: K) -> Result<K::Output, K> {
         Machine::Avx512 => Ok(unsafe { x86_64::avx512(kernel) }),
         #[cfg(target_arch = "x86_64")]
         Machine::Avx512Vnni => Ok(unsafe { x86_64::avx512_vnni(kernel) }),
+        #[cfg(target_arch = "aarch64")]
+        Machine::Neon => Ok(aarch64::neon(kernel)),
+        #[cfg(target_arch = "aarch64")]
+        Machine::NeonDotprod => Ok(unsafe { aarch64::neon_dotprod(kernel) }),
     }
 }
 
