@@ -90,10 +90,14 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// `acc` (rows, width, channels) += exact sums of one sample, if this machine has a kernel for it; else false, nothing done.
-    pub fn sums(&self, x: &[i8], w: &[i8], acc: &mut [i32]) -> bool {
+    /// See [`portable::conv2d`]; `workspace` is that of the layer.
+    pub fn sums(&self, x: &[i8], w: &[i8], acc: &mut [i32], workspace: &mut [i32]) -> bool {
+        let _ = &workspace;
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         return x86_64::conv2d(self, x, w, acc);
-        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+        #[cfg(tintin_kernels = "dsp")]
+        return cortex_m::conv2d(self, x, w, acc, workspace);
+        #[cfg(not(any(tintin_kernels = "dsp", all(feature = "std", target_arch = "x86_64"))))]
         {
             let _ = (x, w, acc);
             false

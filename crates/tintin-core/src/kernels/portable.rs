@@ -1,6 +1,6 @@
 //! Plain loops: the definition of every kernel.
 
-use super::LANES;
+use super::{Conv2d, LANES};
 use crate::rescale::{clip, stochastic};
 use crate::rng::Draws;
 use crate::shape::Shape;
@@ -63,6 +63,23 @@ pub fn multiply(quad: &[i32], w: &[i8], k: usize, acc: &mut [i32]) {
         }
         for (acc, sum) in acc.chunks_exact_mut(rows).zip(sums) {
             acc[o] = acc[o].wrapping_add(sum);
+        }
+    }
+}
+
+/// acc\[i,j,o\] += Σ_{a,b,c} w\[o,a,b,c\] · x\[(first + i)·sh + a − ph, j·sw + b − pw, c\], zero outside: for tests, since
+/// machines without a kernel for it gather patches.
+pub fn conv2d(conv: &Conv2d, x: &[i8], w: &[i8], acc: &mut [i32]) {
+    let (xw, c, (kh, kw)) = (conv.xs.w as usize, conv.xs.c as usize, conv.kernel);
+    let (width, channels) = (conv.ys.w as usize, conv.ys.c as usize);
+    for (n, acc) in acc.iter_mut().enumerate() {
+        let (i, j, w) = (conv.first + n / (width * channels), n / channels % width, &w[n % channels * kh * kw * c..]);
+        for (a, b) in (0..kh).flat_map(|a| (0..kw).map(move |b| (a, b))) {
+            let row = (i * conv.stride.0 + a).wrapping_sub(conv.padding.0);
+            let column = (j * conv.stride.1 + b).wrapping_sub(conv.padding.1);
+            if row < conv.xs.h as usize && column < xw {
+                *acc = acc.wrapping_add(dot(&x[(row * xw + column) * c..][..c], &w[(a * kw + b) * c..][..c]));
+            }
         }
     }
 }

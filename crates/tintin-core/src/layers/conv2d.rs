@@ -248,7 +248,7 @@ impl Sums for Conv2d {
         };
         let samples = call.x.chunks_exact(xs.len()).zip(call.acc.chunks_exact_mut(call.rows * w * channels));
         for (x, acc) in samples {
-            if direct.sums(x, call.w, acc) {
+            if direct.sums(x, call.w, acc, call.workspace) {
                 continue;
             }
             let mut quads = Quads::new(self, xs, call.first, w);

@@ -95,6 +95,31 @@ mod firmware {
         check("multiply", n, &a, &b);
     }
 
+    fn rows(n: u32, case: &mut Case) {
+        // rows of a convolution that some machines compute without patches, with any room to do so
+        let (kernel, channels) = ((case.size(6), case.size(6)), case.size(5));
+        let padding = (case.size(kernel.0 as u32) - 1, case.size(kernel.1 as u32) - 1);
+        let stride = (case.size(2), if n % 5 == 0 { 2 } else { 1 });
+        let (h, w) = (kernel.0 + case.size(8), kernel.1 + case.size(14) - 1);
+        let extent = |n: usize, k: usize, s: usize, p: usize| (n + 2 * p - k) / s + 1;
+        let (oh, ow) = (extent(h, kernel.0, stride.0, padding.0), extent(w, kernel.1, stride.1, padding.1));
+        let shape = |h: usize, w: usize, c: usize| Shape::new(h as u32, w as u32, c as u32);
+        let (xs, ys) = (shape(h, w, 1 + usize::from(n % 7 == 0)), shape(oh, ow, channels));
+        let first = case.size(oh as u32) - 1;
+        let rows = case.size((oh - first) as u32);
+        let conv = kernels::Conv2d { kernel, stride, padding, xs, ys, first, rows };
+        let k = kernel.0 * kernel.1 * xs.c as usize;
+        let (x, w) = (case.mantissas(xs.len()), case.mantissas(channels * k));
+        let (x, w, len) = (&x[..xs.len()], &w[..channels * k], rows * ow * channels);
+        let acc = case.sums(len);
+        let (mut a, mut b, mut room) = (acc, acc, [7; MOST]);
+        let words = quad_words(k as u32) as usize + case.size(3) * 100 - 100;
+        if conv.sums(x, w, &mut a[..len], &mut room[..words]) {
+            portable::conv2d(&conv, x, w, &mut b[..len]);
+        }
+        check("rows of a convolution", n, &a, &b);
+    }
+
     fn matmul(n: u32, case: &mut Case) {
         let (k, rows, samples) = (case.size(200), case.size(10), case.size(3));
         let (x, w) = (case.mantissas(samples * k), case.mantissas(rows * k));
@@ -185,8 +210,9 @@ mod firmware {
 
     #[entry]
     fn main() -> ! {
-        let tests: [(&str, fn(u32, &mut Case)); 7] = [
+        let tests: [(&str, fn(u32, &mut Case)); 8] = [
             ("multiply", products),
+            ("rows of a convolution", rows),
             ("matmul", matmul),
             ("axpy", axpy),
             ("columns", columns),

@@ -1,13 +1,22 @@
 //! Cortex-M: the inner loops in assembly, one file for each of three classes of cores. `portable` says what they compute.
 #![allow(unsafe_code)]
 
+#[cfg(tintin_kernels = "dsp")]
+mod slide;
+
 use super::{BLOCK, LANES, portable};
 use crate::rng::Draws;
 use crate::shape::Shape;
 
 // The assembler is not told the core that the compiler is told, hence the first line.
 #[cfg(tintin_kernels = "dsp")]
-core::arch::global_asm!(env!("TINTIN_CPU"), include_str!("dsp.s"), include_str!("v7.s"), options(raw));
+core::arch::global_asm!(
+    env!("TINTIN_CPU"),
+    include_str!("dsp.s"),
+    include_str!("slide.s"),
+    include_str!("v7.s"),
+    options(raw)
+);
 #[cfg(tintin_kernels = "v7m")]
 core::arch::global_asm!(include_str!("v7m.s"), include_str!("v7.s"), options(raw));
 #[cfg(tintin_kernels = "v6m")]
@@ -246,6 +255,8 @@ pub use dsp::{clear, gather, put, seal};
 use plain::rows;
 #[cfg(not(tintin_kernels = "dsp"))]
 pub use plain::{clear, gather, put, seal};
+#[cfg(tintin_kernels = "dsp")]
+pub use slide::conv2d;
 
 /// Two products an instruction.
 #[cfg(tintin_kernels = "dsp")]
@@ -254,7 +265,14 @@ mod dsp {
 
     unsafe extern "C" {
         fn tintin_seal(quad: *mut i32, patches: *const i8, k: usize);
-        fn tintin_put(to: *mut i8, from: *const i8, len: usize, runs: usize, to_step: usize, from_step: usize);
+        pub(super) fn tintin_put(
+            to: *mut i8,
+            from: *const i8,
+            len: usize,
+            runs: usize,
+            to_step: usize,
+            from_step: usize,
+        );
         fn tintin_copy(
             to: *mut i8,
             places: *const *const i8,
