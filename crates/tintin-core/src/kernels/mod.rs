@@ -22,13 +22,13 @@ pub use portable::matmul;
 pub use portable::walk;
 #[cfg(not(tintin_kernels))]
 pub use portable::{Outer, axpy, clear, descend, gather, multiply, narrow, peak, pool_2x2, put, seal};
-pub use taps::Taps;
+pub use taps::{Taps, Walk};
 
 // for `Taps`, which holds what it relies on
 #[cfg(tintin_kernels)]
-use cortex_m::columns;
+use cortex_m::{COLUMNS, columns, list};
 #[cfg(not(tintin_kernels))]
-use portable::columns;
+use portable::{COLUMNS, columns, list};
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub use x86_64::matmul;
 

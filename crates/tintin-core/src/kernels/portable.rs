@@ -1,6 +1,6 @@
 //! Plain loops: the definition of every kernel.
 
-use super::{Conv2d, LANES};
+use super::{Conv2d, LANES, Walk};
 use crate::rescale::{clip, stochastic};
 use crate::rng::Draws;
 use crate::shape::Shape;
@@ -246,12 +246,42 @@ pub fn walk<G: Copy>(w: &mut [i8], g: &[G], mut draws: Draws, delta: impl Fn(G, 
     }
 }
 
-/// acc\[i\] += Σ_n d\[n\] · x\[at\[n\] + i\] for the pairs (at, d) of `taps`.
+/// Pairs that [`columns`] takes at a time.
+pub const COLUMNS: usize = 1;
+
+/// The pairs (place, error) of the non-zero errors of a walk; gives how many they are and the farthest place.
 #[inline(always)]
-pub fn columns(taps: &[[i32; 2]], x: &[i8], acc: &mut [i32]) {
-    for &[at, d] in taps {
-        for (acc, &x) in acc.iter_mut().zip(&x[at.cast_unsigned() as usize..]) {
-            *acc = acc.wrapping_add(d.wrapping_mul(i32::from(x)));
+#[allow(clippy::cast_possible_truncation)] // a place in a sample of at most 2^24 values
+pub fn list(pairs: &mut [[i32; 2]], dy: &[i8], winners: &[i8], walk: Walk) -> (usize, usize) {
+    let (mut n, mut last) = (0, 0);
+    for i in 0..walk.rows {
+        let (mut at, mut place) = (walk.first + i * walk.row, walk.place + i * walk.place_row);
+        for _ in 0..walk.columns {
+            if dy[at] != 0 {
+                let (mut winner, mut x) = (winners.get(at).map_or(0, |n| usize::from(n.cast_unsigned())), place);
+                while winner >= walk.window {
+                    (winner, x) = (winner - walk.window, x + walk.down);
+                }
+                x += winner * walk.right;
+                pairs[n] = [x as i32, i32::from(dy[at])];
+                n += 1;
+                last = last.max(x);
+            }
+            at += walk.step;
+            place += walk.place_step;
+        }
+    }
+    (n, last)
+}
+
+/// acc\[a, i\] += Σ_n d\[n\] · x\[at\[n\] + a · row + i\] for the pairs (at, d) of `taps`; acc has rows of `run` values.
+#[inline(always)]
+pub fn columns(taps: &[[i32; 2]], x: &[i8], row: usize, acc: &mut [i32], run: usize) {
+    for (a, acc) in acc.chunks_exact_mut(run).enumerate() {
+        for &[at, d] in taps {
+            for (acc, &x) in acc.iter_mut().zip(&x[at.cast_unsigned() as usize + a * row..]) {
+                *acc = acc.wrapping_add(d.wrapping_mul(i32::from(x)));
+            }
         }
     }
 }

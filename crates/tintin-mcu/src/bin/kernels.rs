@@ -12,7 +12,7 @@ mod firmware {
     use cortex_m_rt::entry;
     use cortex_m_semihosting::debug::{EXIT_SUCCESS, exit};
     use cortex_m_semihosting::hio;
-    use tintin_core::kernels::{self, LANES, OUTER_WORDS, Taps, portable, quad_words};
+    use tintin_core::kernels::{self, LANES, OUTER_WORDS, Taps, Walk, portable, quad_words};
     use tintin_core::rescale::MAX_SUM;
     use tintin_core::rng::Draws;
     use tintin_core::shape::Shape;
@@ -141,19 +141,30 @@ mod firmware {
         check("axpy", n, &a, &b);
     }
 
-    fn columns(n: u32, case: &mut Case) {
-        let (len, places, taps) = (case.size(13), case.size(30), case.size(20));
-        let x = case.mantissas(places - 1 + len);
-        let acc = case.sums(len);
-        let (mut a, mut b, mut words, mut pairs) = (acc, acc, [0; MOST], [[0; 2]; 20]);
-        let mut list = Taps::new(&mut words);
-        for pair in &mut pairs[..taps] {
-            let (at, d) = (case.draws.below(u32::try_from(places).unwrap()), case.mantissa());
-            list.push(at as usize, d);
-            *pair = [at.cast_signed(), i32::from(d)];
-        }
-        list.columns(&x[..places - 1 + len], &mut a[..len]);
-        portable::columns(&pairs[..taps], &x[..places - 1 + len], &mut b[..len]);
+    fn taps(n: u32, case: &mut Case) {
+        // the errors of one of several channels, in a rectangle of places, with a pool or without
+        let (rows, columns, step) = (case.size(4), case.size(5), case.size(3));
+        let row = columns * step + case.size(4) - 1;
+        let (first, window) = (case.size(3) - 1, case.size(3));
+        let (right, down) = (case.size(3), case.size(9));
+        let (place, place_step, place_row) = (case.size(9) - 1, case.size(6), case.size(20));
+        let walk = Walk { first, step, row, rows, columns, place, place_step, place_row, window, right, down };
+        let len = first + rows * row;
+        let (dy, mut winners) = (case.mantissas(len), [0; MOST]);
+        winners[..len].fill_with(|| i8::try_from(case.draws.below((window * window) as u32)).unwrap());
+        let winners = &winners[..if n % 3 == 0 { 0 } else { len }];
+        let (mut words, mut pairs) = ([9; MOST], [[9; 2]; MOST / 2]);
+        let list = Taps::new(&mut words[..2 * rows * columns + 2], &dy[..len], winners, walk);
+        let (taps, last) = portable::list(&mut pairs, &dy[..len], winners, walk);
+
+        // their sums over runs of x
+        let (run, runs) = (case.size(13), case.size(4));
+        let step = run + case.size(9) - 1;
+        let x = case.mantissas(last + (runs - 1) * step + run);
+        let (x, acc) = (&x[..last + (runs - 1) * step + run], case.sums(run * runs));
+        let (mut a, mut b) = (acc, acc);
+        list.columns(x, step, &mut a[..run * runs], run);
+        portable::columns(&pairs[..taps], x, step, &mut b[..run * runs], run);
         check("columns", n, &a, &b);
     }
 
@@ -215,7 +226,7 @@ mod firmware {
             ("rows of a convolution", rows),
             ("matmul", matmul),
             ("axpy", axpy),
-            ("columns", columns),
+            ("taps", taps),
             ("pool_2x2", pool),
             ("peak and narrow", narrow),
             ("updates", updates),

@@ -324,50 +324,6 @@ tintin_axpy:
     pop {r4-r11, pc}
     .size tintin_axpy, . - tintin_axpy
 
-@ Sums of columns. r0 pairs (place, d), r1 end of them, r2 x, r3 acc, [sp] len. At least one pair.
-    .section .text.tintin_columns,"ax",%progbits
-    .p2align 2
-    .globl tintin_columns
-    .type tintin_columns,%function
-    .thumb_func
-tintin_columns:
-    push {r4-r11, lr}
-    ldr lr, [sp, #36]
-    mov r12, r0
-    subs lr, #4
-    blo 3f
-1:  ldm r3, {r8-r11}
-    mov r0, r12
-2:  ldrd r4, r5, [r0], #8
-    ldr r6, [r2, r4]
-    sxtb16 r7, r6
-    sxtb16 r6, r6, ror #8
-    smlabb r8, r7, r5, r8
-    smlabb r9, r6, r5, r9
-    smlatb r10, r7, r5, r10
-    smlatb r11, r6, r5, r11
-    cmp r0, r1
-    bne 2b
-    stm r3!, {r8-r11}
-    add r2, #4
-    subs lr, #4
-    bhs 1b
-3:  adds lr, #4
-    beq 6f
-4:  ldr r8, [r3]
-    mov r0, r12
-5:  ldrd r4, r5, [r0], #8
-    ldrsb r6, [r2, r4]
-    smlabb r8, r6, r5, r8
-    cmp r0, r1
-    bne 5b
-    str r8, [r3], #4
-    add r2, #1
-    subs lr, #1
-    bne 4b
-6:  pop {r4-r11, pc}
-    .size tintin_columns, . - tintin_columns
-
 @ The non-zero inputs of a row. r0 entries (a, c, 0, x, place), an even number, r1 end of them, r2 w, r3 c << (32 - shift), [sp] draw.
 @ The step is the upper word of x c 2^(32 - shift) + the draw of the place.
     .section .text.tintin_outer,"ax",%progbits

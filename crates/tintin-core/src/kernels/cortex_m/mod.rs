@@ -4,6 +4,8 @@
 #[cfg(tintin_kernels = "dsp")]
 mod slide;
 
+mod taps;
+
 use super::{BLOCK, LANES, portable};
 use crate::rng::Draws;
 use crate::shape::Shape;
@@ -14,6 +16,7 @@ core::arch::global_asm!(
     env!("TINTIN_CPU"),
     include_str!("dsp.s"),
     include_str!("slide.s"),
+    include_str!("taps.s"),
     include_str!("v7.s"),
     options(raw)
 );
@@ -48,7 +51,6 @@ unsafe extern "C" {
         increment: u32,
         shift: u32,
     );
-    fn tintin_columns(taps: *const [i32; 2], end: *const [i32; 2], x: *const i8, acc: *mut i32, len: usize);
 }
 
 /// See [`portable::multiply`].
@@ -214,17 +216,6 @@ pub fn axpy(a: i8, x: &[i8], from: usize, acc: &mut [i32], to: usize, len: usize
     unsafe { tintin_axpy(i32::from(a), x.as_ptr(), acc.as_mut_ptr(), len, rows, from, 4 * to) };
 }
 
-/// See [`portable::columns`]. For [`Taps`](super::Taps) alone, which sees to it that `x` reaches `acc.len()` values beyond every place;
-/// the errors are mantissas.
-pub(super) fn columns(taps: &[[i32; 2]], x: &[i8], acc: &mut [i32]) {
-    if taps.is_empty() {
-        return;
-    }
-    let ends = taps.as_ptr_range();
-    // SAFETY: at least one pair; `Taps` has asserted that the last place and the columns behind it lie in x.
-    unsafe { tintin_columns(ends.start, ends.end, x.as_ptr(), acc.as_mut_ptr(), acc.len()) };
-}
-
 /// See [`portable::matmul`]. `workspace` is that of [`matmul_words`](super::matmul_words).
 pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i32]) {
     let outputs = w.len() / k;
@@ -257,6 +248,7 @@ use plain::rows;
 pub use plain::{clear, gather, put, seal};
 #[cfg(tintin_kernels = "dsp")]
 pub use slide::conv2d;
+pub(super) use taps::{COLUMNS, columns, list};
 
 /// Two products an instruction.
 #[cfg(tintin_kernels = "dsp")]

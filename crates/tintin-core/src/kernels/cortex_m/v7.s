@@ -106,4 +106,47 @@ tintin_descend:
     bne 1b
     pop {r4-r9, pc}
     .size tintin_descend, . - tintin_descend
+
+@ Pairs (place, error) of the non-zero errors of a channel. r0 errors, r1 winners, r2 pairs, r3 place, [sp] from column to column in x,
+@ from error to error, columns of a window, in x from column to column and from the last one to the next row, errors of a row,
+@ from it to the next one, the same in x, rows. Gives the end of the pairs and the farthest place.
+    .section .text.tintin_list,"ax",%progbits
+    .p2align 2
+    .globl tintin_list
+    .type tintin_list,%function
+    .thumb_func
+tintin_list:
+    push {r4-r11, lr}
+    sub r1, r0
+    add r12, sp, #36
+    ldm r12, {r5-r9}
+    mov r12, #0
+1:  ldr r10, [sp, #56]
+    add r10, r0
+2:  ldrsb r4, [r0]
+    cbz r4, 3f
+    ldrb lr, [r0, r1]
+    mla r11, lr, r8, r3
+    udiv lr, lr, r7
+    mla r11, lr, r9, r11
+    strd r11, r4, [r2], #8
+    cmp r11, r12
+    it hi
+    movhi r12, r11
+3:  add r0, r6
+    add r3, r5
+    cmp r0, r10
+    bne 2b
+    ldrd r10, r11, [sp, #60]
+    ldr r4, [sp, #68]
+    add r0, r10
+    add r3, r11
+    subs r4, #1
+    str r4, [sp, #68]
+    bne 1b
+    mov r0, r2
+    mov r1, r12
+    pop {r4-r11, pc}
+    .size tintin_list, . - tintin_list
+
     .text
