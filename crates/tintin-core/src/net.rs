@@ -369,7 +369,7 @@ impl<'m, const SET: u16> Net<'m, SET> {
 
 /// Bound t and scale of initial weights (N9) for `fans` = fan_in + fan_out.
 fn initial_range(fans: u32) -> (u32, Scale) {
-    let a = ((6u64 << 46) / u64::from(fans)).isqrt();
+    let a = root((6u64 << 46) / u64::from(fans));
     let k = (64 - a.leading_zeros()).saturating_sub(7);
     let mut t = u32::try_from(a >> k).unwrap_or(127);
     let mut scale = Scale::pow2(-23).shifted(i16::try_from(k).unwrap_or(0));
@@ -378,6 +378,18 @@ fn initial_range(fans: u32) -> (u32, Scale) {
         scale.u += 1;
     }
     (t, scale)
+}
+
+/// ⌊√v⌋, bit by bit: the one of the standard library takes 500 bytes of flash.
+fn root(v: u64) -> u64 {
+    let mut root = 0u32;
+    for bit in (0..u32::BITS).rev() {
+        let more = root | 1 << bit;
+        if u64::from(more) * u64::from(more) <= v {
+            root = more;
+        }
+    }
+    root.into()
 }
 
 /// Weights and bias of a slot, wherever they lie.
@@ -471,5 +483,15 @@ fn scatter(errors: Errors<'_>, xs: crate::shape::Shape, acc: &mut [i32], rows: c
                 acc[((i - rows.start) * w + j) * c + ch] += i32::from(d);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn roots_are_whole_and_exact() {
+        for v in (0..70u64).flat_map(|n| [n, n * n, (n * n).saturating_sub(1), (6 << 46) / (n + 1), u64::MAX - n]) {
+            assert_eq!(super::root(v), v.isqrt(), "{v}");
+        }
     }
 }
