@@ -6,13 +6,12 @@
 use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
-use crate::forward::{SumsCall, relu};
-use crate::kernels;
+use crate::forward::SumsCall;
 use crate::layers::{ALL, Backward, Errors, POOL_ALONE, RELU_ALONE, Role, STREAMED};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
 use crate::plan::{Sizes, Slot, SlotScales, layer_set};
-use crate::rescale::{clip, excess, narrow, narrow_by, peak, widened};
+use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, widened};
 use crate::rng::{Draws, INITIAL};
 use crate::tensor::{Scale, Tensor};
 use crate::update::Update;
@@ -170,12 +169,9 @@ impl<'m, const SET: u16> Net<'m, SET> {
             Loss::CrossEntropy | Loss::SquaredError => Scale::pow2(-15),
         };
         let n = samples * self.output_len();
-        if let Some(slot) = self.slots.last()
-            && slot.relu
-        {
-            mask(&mut self.words[..n], &self.activations[slot.y..][..n]);
-        }
-        let scale = narrow(&self.words[..n], scale, &mut self.deltas[0][..n]);
+        let (slot, sums) = (&self.slots[self.slots.len() - 1], &mut self.words[..n]);
+        let top = if slot.relu { mask(sums, &self.activations[slot.y..][..n]) } else { peak(sums) };
+        let scale = narrow_below(sums, top, scale, &mut self.deltas[0][..n]);
         if self.deltas[0][..n].iter().any(|&d| d != 0) {
             self.backward(samples, scale, Scale::pow2(exponent), recipe);
         }
@@ -239,10 +235,8 @@ impl<'m, const SET: u16> Net<'m, SET> {
                             None => call.whole::<SET>(acc),
                             Some(_) => call.pooled::<SET>(acc, strip, self.indices),
                         }
-                        if slot.relu {
-                            relu(acc);
-                        }
-                        scale = narrow(acc, acc_scale, y);
+                        let top = if slot.relu { relu(acc) } else { peak(acc) };
+                        scale = narrow_below(acc, top, acc_scale, y);
                     }
                 }
                 Role::MaxPool(pool) if SET & POOL_ALONE != 0 => {
@@ -322,8 +316,8 @@ impl<'m, const SET: u16> Net<'m, SET> {
                         scale = widened(scale, input_errors_twice::<SET>(slot, w, errors, x, self.words, dx));
                     } else {
                         let acc = &mut self.words[..x.len()];
-                        input_errors::<SET>(slot, w, errors, x, acc, 0..slot.xs.h as usize);
-                        scale = narrow(acc, scale, dx);
+                        let top = input_errors::<SET>(slot, w, errors, x, acc, 0..slot.xs.h as usize);
+                        scale = narrow_below(acc, top, scale, dx);
                     }
                 }
             }
@@ -412,19 +406,8 @@ fn two<T>(all: &mut [T], x: core::ops::Range<usize>, y: core::ops::Range<usize>)
     }
 }
 
-/// acc = 0 where x ≤ 0 (N18).
-fn mask(acc: &mut [i32], x: &[i8]) {
-    kernels::run(
-        #[inline(always)]
-        || {
-            for (v, &x) in acc.iter_mut().zip(x) {
-                *v = if x > 0 { *v } else { 0 };
-            }
-        },
-    );
-}
-
-/// The masked errors of the input rows `rows` of every sample (N18); `x` holds what the masks need of each.
+/// The masked errors of the input rows `rows` of every sample (N18); `x` holds what the masks need of each. Gives a number as long in
+/// bits as the largest magnitude.
 fn input_errors<const SET: u16>(
     slot: &Slot,
     w: &[i8],
@@ -432,16 +415,14 @@ fn input_errors<const SET: u16>(
     x: &[i8],
     acc: &mut [i32],
     rows: core::ops::Range<usize>,
-) {
+) -> u32 {
     acc.fill(0);
     if slot.sums() {
         slot.layer.backward_of::<SET>(Backward { w, errors, acc, xs: slot.xs, first: rows.start, rows: rows.len() });
     } else if SET & POOL_ALONE != 0 {
         scatter(errors, slot.xs, acc, rows);
     }
-    if slot.masked {
-        mask(acc, x);
-    }
+    if slot.masked { mask(acc, x) } else { peak(acc) }
 }
 
 /// The same narrowed, from errors that are computed twice, as many rows at a time as `words` has room for; gives k of N5.
@@ -461,11 +442,11 @@ fn input_errors_twice<const SET: u16>(
             for (b, dx) in dx.chunks_mut(rows * row).enumerate() {
                 let (first, acc) = (b * rows, &mut words[..dx.len()]);
                 let x = &x[s * slot.xs.len() + first * row..][..dx.len()];
-                input_errors::<SET>(slot, w, errors.sample(s), x, acc, first..first + dx.len() / row);
+                let reach = input_errors::<SET>(slot, w, errors.sample(s), x, acc, first..first + dx.len() / row);
                 if last {
                     narrow_by(acc, k, dx);
                 } else {
-                    top = peak(acc).max(top);
+                    top = reach.max(top);
                 }
             }
         }

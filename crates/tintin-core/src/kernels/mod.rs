@@ -16,12 +16,14 @@ use crate::shape::Shape;
 
 pub use cast::as_mantissas;
 #[cfg(tintin_kernels)]
-pub use cortex_m::{Outer, axpy, clear, descend, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
+pub use cortex_m::{
+    Outer, axpy, clear, descend, gather, mask, matmul, multiply, narrow, peak, pool_2x2, put, relu, seal,
+};
 #[cfg(not(any(tintin_kernels, all(feature = "std", target_arch = "x86_64"))))]
 pub use portable::matmul;
 pub use portable::walk;
 #[cfg(not(tintin_kernels))]
-pub use portable::{Outer, axpy, clear, descend, gather, multiply, narrow, peak, pool_2x2, put, seal};
+pub use portable::{Outer, axpy, clear, descend, gather, mask, multiply, narrow, peak, pool_2x2, put, relu, seal};
 pub use taps::{Taps, Walk};
 
 // for `Taps`, which holds what it relies on

@@ -167,6 +167,22 @@ pub fn peak(v: &[i32]) -> u32 {
     low.unsigned_abs().max(high.unsigned_abs())
 }
 
+/// v = max(v, 0) (N13); gives a number as long in bits as the largest magnitude left: here the machine's [`peak`].
+#[inline(always)]
+pub fn relu(v: &mut [i32]) -> u32 {
+    v.iter_mut().for_each(|v| *v = (*v).max(0));
+    super::peak(v)
+}
+
+/// v = 0 where x ≤ 0 (N18); gives the same as [`relu`]. Equal lengths.
+#[inline(always)]
+pub fn mask(v: &mut [i32], x: &[i8]) -> u32 {
+    for (v, &x) in v.iter_mut().zip(x) {
+        *v = if x > 0 { *v } else { 0 };
+    }
+    super::peak(v)
+}
+
 /// q = clip(round(v, shift, Nearest)) (N5)   |v| ≤ MAX_SUM, shift ≤ 24.
 #[inline(always)]
 pub fn narrow(sums: &[i32], shift: u32, q: &mut [i8]) {

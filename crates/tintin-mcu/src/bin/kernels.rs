@@ -13,7 +13,7 @@ mod firmware {
     use cortex_m_semihosting::debug::{EXIT_SUCCESS, exit};
     use cortex_m_semihosting::hio;
     use tintin_core::kernels::{self, LANES, OUTER_WORDS, Taps, Walk, portable, quad_words};
-    use tintin_core::rescale::MAX_SUM;
+    use tintin_core::rescale::{MAX_SUM, bits};
     use tintin_core::rng::Draws;
     use tintin_core::shape::Shape;
 
@@ -187,6 +187,14 @@ mod firmware {
         let len = case.size(20);
         let v = case.sums(len);
         check("peak", n, &[kernels::peak(&v[..len])], &[portable::peak(&v[..len])]);
+        let (mut a, mut b, x) = (v, v, case.mantissas(len));
+        let (ours, theirs) = (kernels::relu(&mut a[..len]), portable::relu(&mut b[..len]));
+        check("relu", n, &a, &b);
+        check("peak of relu", n, &[bits(ours)], &[bits(theirs)]);
+        let (mut a, mut b) = (v, v);
+        let (ours, theirs) = (kernels::mask(&mut a[..len], &x[..len]), portable::mask(&mut b[..len], &x[..len]));
+        check("mask", n, &a, &b);
+        check("peak of mask", n, &[bits(ours)], &[bits(theirs)]);
         let (mut a, mut b, shift) = ([5; MOST], [5; MOST], case.draws.below(25));
         kernels::narrow(&v[..len], shift, &mut a[..len]);
         portable::narrow(&v[..len], shift, &mut b[..len]);
@@ -228,7 +236,7 @@ mod firmware {
             ("axpy", axpy),
             ("taps", taps),
             ("pool_2x2", pool),
-            ("peak and narrow", narrow),
+            ("peak, relu, mask and narrow", narrow),
             ("updates", updates),
         ];
         let mut out = hio::hstdout().unwrap();

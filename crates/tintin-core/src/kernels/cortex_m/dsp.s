@@ -400,4 +400,52 @@ tintin_narrow:
 4:  pop {r4-r10, pc}
     .size tintin_narrow, . - tintin_narrow
 
+@ Sums to 0 where bytes are not positive. r0 sums, r1 bytes, r2 how many. Gives all magnitudes over each other.
+    .section .text.tintin_mask,"ax",%progbits
+    .p2align 2
+    .globl tintin_mask
+    .type tintin_mask,%function
+    .thumb_func
+tintin_mask:
+    push {r4-r10, lr}
+    mov r8, #0
+    mov r9, #-1
+    mov r10, #0                 @ the magnitudes
+    .macro tintin_kept v
+    and \v, \v, lr
+    eor r12, \v, \v, asr #31
+    sub r12, r12, \v, asr #31
+    orr r10, r12
+    .endm
+    subs r2, #4
+    blo 2f
+1:  ldr r3, [r1], #4
+    ldm r0, {r4-r7}
+    ssub8 r12, r8, r3           @ GE where the byte is 0 or less
+    sel r3, r8, r9
+    sxtb lr, r3
+    tintin_kept r4
+    sxtb lr, r3, ror #8
+    tintin_kept r5
+    sxtb lr, r3, ror #16
+    tintin_kept r6
+    asr lr, r3, #24
+    tintin_kept r7
+    stm r0!, {r4-r7}
+    subs r2, #4
+    bhs 1b
+2:  adds r2, #4
+    beq 4f
+3:  ldrsb r3, [r1], #1
+    ldr r4, [r0]
+    rsb r3, r3, #0
+    asr lr, r3, #31
+    tintin_kept r4
+    str r4, [r0], #4
+    subs r2, #1
+    bne 3b
+4:  mov r0, r10
+    pop {r4-r10, pc}
+    .size tintin_mask, . - tintin_mask
+
     .text

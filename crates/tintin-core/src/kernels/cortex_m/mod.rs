@@ -95,6 +95,27 @@ pub fn peak(v: &[i32]) -> u32 {
     unsafe { tintin_peak(v.as_ptr(), v.len()) }
 }
 
+/// See [`portable::relu`].
+#[cfg(not(tintin_kernels = "v6m"))]
+pub fn relu(v: &mut [i32]) -> u32 {
+    unsafe extern "C" {
+        fn tintin_relu(v: *mut i32, n: usize) -> u32;
+    }
+    // SAFETY: changes the slice.
+    unsafe { tintin_relu(v.as_mut_ptr(), v.len()) }
+}
+
+/// See [`portable::mask`].
+#[cfg(tintin_kernels = "dsp")]
+pub fn mask(v: &mut [i32], x: &[i8]) -> u32 {
+    unsafe extern "C" {
+        fn tintin_mask(v: *mut i32, x: *const i8, n: usize) -> u32;
+    }
+    assert!(x.len() == v.len());
+    // SAFETY: changes the first slice and reads the second, which is as long.
+    unsafe { tintin_mask(v.as_mut_ptr(), x.as_ptr(), v.len()) }
+}
+
 /// See [`portable::narrow`].
 pub fn narrow(sums: &[i32], shift: u32, q: &mut [i8]) {
     let n = sums.len().min(q.len());
@@ -246,6 +267,10 @@ pub use dsp::{clear, gather, put, seal};
 use plain::rows;
 #[cfg(not(tintin_kernels = "dsp"))]
 pub use plain::{clear, gather, put, seal};
+#[cfg(not(tintin_kernels = "dsp"))]
+pub use portable::mask;
+#[cfg(tintin_kernels = "v6m")]
+pub use portable::relu;
 #[cfg(tintin_kernels = "dsp")]
 pub use slide::conv2d;
 pub(super) use taps::{COLUMNS, columns, list};

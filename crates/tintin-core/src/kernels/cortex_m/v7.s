@@ -149,4 +149,38 @@ tintin_list:
     pop {r4-r11, pc}
     .size tintin_list, . - tintin_list
 
+@ Negative sums to 0. r0 sums, r1 how many. Gives all sums over each other: as long in bits as the largest.
+    .section .text.tintin_relu,"ax",%progbits
+    .p2align 2
+    .globl tintin_relu
+    .type tintin_relu,%function
+    .thumb_func
+tintin_relu:
+    push {r4-r6, lr}
+    movs r2, #0
+    subs r1, #4
+    blo 2f
+    .macro tintin_positive v
+    bic \v, \v, \v, asr #31
+    orrs r2, \v
+    .endm
+1:  ldm r0, {r3-r6}
+    tintin_positive r3
+    tintin_positive r4
+    tintin_positive r5
+    tintin_positive r6
+    stm r0!, {r3-r6}
+    subs r1, #4
+    bhs 1b
+2:  adds r1, #4
+    beq 4f
+3:  ldr r3, [r0]
+    tintin_positive r3
+    str r3, [r0], #4
+    subs r1, #1
+    bne 3b
+4:  mov r0, r2
+    pop {r4-r6, pc}
+    .size tintin_relu, . - tintin_relu
+
     .text
