@@ -241,20 +241,19 @@ pub fn axpy(a: i8, x: &[i8], from: usize, acc: &mut [i32], to: usize, len: usize
 pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i32]) {
     let outputs = w.len() / k;
     assert!(workspace.len() >= 2 * k.next_multiple_of(4).min(BLOCK as usize));
+    let blocks = outputs / 4;
     for (x, acc) in x.chunks_exact(k).zip(acc.chunks_exact_mut(outputs)) {
-        let blocks = outputs / 4;
-        for (at, x) in (0..k).step_by(BLOCK as usize).zip(x.chunks(BLOCK as usize)) {
-            let done = if blocks > 0 { rows(x, &w[at..], k, &mut acc[..4 * blocks], workspace) } else { 0 };
-            let mut rest = |rows: core::ops::Range<usize>, from: usize| {
-                let (x, at) = (&x[from..], at + from);
-                for (acc, w) in acc[rows.clone()].iter_mut().zip(w[rows.start * k..].chunks_exact(k)) {
-                    *acc = acc.wrapping_add(portable::dot(x, &w[at..][..x.len()]));
-                }
-            };
-            if done < x.len() {
-                rest(0..4 * blocks, done);
+        let mut done = 0;
+        if blocks > 0 {
+            for x in x.chunks(BLOCK as usize) {
+                done += rows(x, &w[done..], k, &mut acc[..4 * blocks], workspace);
             }
-            rest(4 * blocks..outputs, 0);
+        }
+        // rows in no block have all values left, the others the last few
+        let first = if done < k { 0 } else { 4 * blocks };
+        for (o, acc) in acc.iter_mut().enumerate().skip(first) {
+            let from = if o < 4 * blocks { done } else { 0 };
+            *acc = acc.wrapping_add(portable::dot(&x[from..], &w[o * k + from..][..k - from]));
         }
     }
 }
