@@ -22,9 +22,10 @@ tintin_pool:
     mov r10, #0
     .macro tintin_beats number
     cmp r9, r8
-    itt gt
-    movgt r8, r9
-    movgt r10, #\number
+    ble 3f
+    mov r8, r9
+    mov r10, #\number
+3:
     .endm
     tintin_beats 1
     ldr r9, [r6], #4
@@ -84,27 +85,43 @@ tintin_peak:
     .type tintin_descend,%function
     .thumb_func
 tintin_descend:
-    push {r4-r9, lr}
-    ldrd r4, r5, [sp, #28]
-    ldrd r6, r7, [sp, #36]
+    push {r4-r11, lr}
+    ldrd r4, r5, [sp, #36]
+    ldrd r6, r7, [sp, #44]
     rsb r8, r7, #32
-1:  ldr r9, [r1], #4
+    .macro tintin_weight g, place
     mla r4, r4, r5, r6
     lsr r12, r4, r8
-    mla r12, r9, r2, r12
+    mla r12, \g, r2, r12
     asrs r12, r7
-    beq 2f
-    ldrsb r9, [r0]
-    sub r9, r12
-    ssat r9, #8, r9
-    cmn r9, #128
+    beq 5f
+    ldrsb \g, [r0, #\place]
+    sub \g, r12
+    ssat \g, #8, \g
+    cmn \g, #128
     it eq
-    addeq r9, #1
-    strb r9, [r0]
-2:  add r0, #1
+    addeq \g, #1
+    strb \g, [r0, #\place]
+5:
+    .endm
+    subs r3, #4
+    blo 2f
+1:  ldm r1!, {r9, r10, r11, lr}
+    tintin_weight r9, 0
+    tintin_weight r10, 1
+    tintin_weight r11, 2
+    tintin_weight lr, 3
+    add r0, #4
+    subs r3, #4
+    bhs 1b
+2:  adds r3, #4
+    beq 4f
+3:  ldr r9, [r1], #4
+    tintin_weight r9, 0
+    add r0, #1
     subs r3, #1
-    bne 1b
-    pop {r4-r9, pc}
+    bne 3b
+4:  pop {r4-r11, pc}
     .size tintin_descend, . - tintin_descend
 
 @ Pairs (place, error) of the non-zero errors of a channel. r0 errors, r1 winners, r2 pairs, r3 place, [sp] from column to column in x,
