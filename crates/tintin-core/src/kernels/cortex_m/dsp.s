@@ -269,10 +269,11 @@ tintin_rows:
     .type tintin_axpy,%function
     .thumb_func
 tintin_axpy:
-    push {r4-r11, lr}
-    sub sp, #8
-1:  str r3, [sp]
-    str r1, [sp, #4]
+    push {r3-r11, lr}
+    ldrd r4, r5, [sp, #44]
+    sub r4, r3                  @ from the end of a row to the next one
+    sub r5, r5, r3, lsl #2
+    strd r4, r5, [sp, #44]
     .macro tintin_four a, b, c, d
     ldr r12, [r1], #4
     sxtb16 lr, r12
@@ -282,8 +283,7 @@ tintin_axpy:
     smlatb \c, lr, r0, \c
     smlatb \d, r12, r0, \d
     .endm
-    push {r2}
-    subs r3, #8
+1:  subs r3, #8
     blo 3f
 2:  ldm r2, {r4-r11}
     tintin_four r4, r5, r6, r7
@@ -296,32 +296,28 @@ tintin_axpy:
     ldm r2, {r4-r7}
     tintin_four r4, r5, r6, r7
     stm r2!, {r4-r7}
-4:  tst r3, #2
-    beq 5f
+4:  lsls r3, r3, #31            @ carry: two more, negative: one more
+    bcc 5f
     ldrsb r12, [r1], #1
     ldrsb lr, [r1], #1
     ldrd r4, r5, [r2]
     smlabb r4, r12, r0, r4
     smlabb r5, lr, r0, r5
     strd r4, r5, [r2], #8
-5:  tst r3, #1
-    beq 6f
+5:  bpl 6f
     ldrsb r12, [r1], #1
     ldr r4, [r2]
     smlabb r4, r12, r0, r4
-    str r4, [r2]
-6:  pop {r2}
-    ldr r4, [sp, #44]
-    subs r4, #1
-    beq 7f
-    str r4, [sp, #44]
-    ldrd r3, r1, [sp]
-    ldrd r5, r6, [sp, #48]
-    add r1, r5
-    add r2, r6
-    b 1b
-7:  add sp, #8
-    pop {r4-r11, pc}
+    str r4, [r2], #4
+6:  ldr r6, [sp, #40]
+    ldrd r4, r5, [sp, #44]
+    ldr r3, [sp]
+    add r1, r4
+    add r2, r5
+    subs r6, #1
+    str r6, [sp, #40]
+    bne 1b
+    pop {r3-r11, pc}
     .size tintin_axpy, . - tintin_axpy
 
 @ The non-zero inputs of a row. r0 entries (a, c, 0, x, place), an even number, r1 end of them, r2 w, r3 c << (32 - shift), [sp] draw.
@@ -332,8 +328,10 @@ tintin_axpy:
     .type tintin_outer,%function
     .thumb_func
 tintin_outer:
-    push {r4-r8, lr}
-    ldr r12, [sp, #24]
+    push {r4-r10, lr}
+    ldr r12, [sp, #32]
+    mov r9, #-1
+    mov r10, #0x01010101
     .macro tintin_input
     ldm r0!, {r4-r8}
     mla r4, r4, r12, r5
@@ -342,9 +340,8 @@ tintin_outer:
     ldrsb r5, [r2, r8]
     sub r5, r6
     ssat r5, #8, r5
-    cmn r5, #128
-    it eq
-    addeq r5, #1
+    qadd8 r5, r5, r9            @ -128 becomes -127, as in tintin_narrow
+    sadd8 r5, r5, r10
     strb r5, [r2, r8]
 2:
     .endm
@@ -352,7 +349,7 @@ tintin_outer:
     tintin_input
     cmp r0, r1
     bne 1b
-    pop {r4-r8, pc}
+    pop {r4-r10, pc}
     .size tintin_outer, . - tintin_outer
 
 @ Sums to bytes. r0 sums, r1 bytes, r2 how many, r3 shift.
