@@ -2,7 +2,7 @@
 
 use crate::kernels;
 use crate::layers::{BIAS, Forward, Pooled};
-use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, widened};
+use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, relu, widened};
 use crate::slot::Slot;
 use crate::tensor::Scale;
 
@@ -77,13 +77,11 @@ impl SumsCall<'_> {
                     } else {
                         self.rows::<SET>(x, first, y.len() / row, acc, workspace);
                     }
-                    if slot.relu {
-                        relu(acc);
-                    }
+                    let reach = if slot.relu { relu(acc) } else { peak(acc) };
                     if last {
                         narrow_by(acc, k, y);
                     } else {
-                        top = peak(acc).max(top);
+                        top = reach.max(top);
                     }
                 }
             }
@@ -145,12 +143,4 @@ impl SumsCall<'_> {
             rest.copy_from_slice(start);
         }
     }
-}
-
-/// max(v, 0) of every sum (N13).
-pub(crate) fn relu(acc: &mut [i32]) {
-    kernels::run(
-        #[inline(always)]
-        || acc.iter_mut().for_each(|v| *v = (*v).max(0)),
-    );
 }

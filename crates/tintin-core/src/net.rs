@@ -7,13 +7,12 @@ use crate::cut::{items, over, parts_of_pass, scratch};
 use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
-use crate::forward::{SumsCall, relu};
-use crate::kernels;
+use crate::forward::SumsCall;
 use crate::layers::{ALL, Backward, Errors, POOL_ALONE, RELU_ALONE, Role, STREAMED};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
 use crate::plan::{Sizes, Slot, SlotScales, layer_set};
-use crate::rescale::{clip, excess, narrow, narrow_by, peak, widened};
+use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, widened};
 use crate::rng::{Draws, INITIAL};
 use crate::tensor::{Scale, Tensor};
 use crate::update::Update;
@@ -178,12 +177,9 @@ impl<'m, const SET: u16> Net<'m, SET> {
             Loss::CrossEntropy | Loss::SquaredError => Scale::pow2(-15),
         };
         let n = samples * self.output_len();
-        if let Some(slot) = self.slots.last()
-            && slot.relu
-        {
-            mask(&mut self.words[..n], &self.activations[slot.y..][..n]);
-        }
-        let scale = narrow(&self.words[..n], scale, &mut self.deltas[0][..n]);
+        let (slot, sums) = (&self.slots[self.slots.len() - 1], &mut self.words[..n]);
+        let top = if slot.relu { mask(sums, &self.activations[slot.y..][..n]) } else { peak(sums) };
+        let scale = narrow_below(sums, top, scale, &mut self.deltas[0][..n]);
         if self.deltas[0][..n].iter().any(|&d| d != 0) {
             self.backward(samples, scale, Scale::pow2(exponent), recipe);
         }
@@ -259,12 +255,9 @@ impl<'m, const SET: u16> Net<'m, SET> {
                                     call.pooled::<SET>(x.slice, acc.slice, strip.slice, workspace.slice, indices);
                                 }
                             }
-                            if slot.relu {
-                                relu(acc.slice);
-                            }
-                            peak(acc.slice)
+                            if slot.relu { relu(acc.slice) } else { peak(acc.slice) }
                         });
-                        scale = narrow_from(acc, top, acc_scale, y, self.threads);
+                        scale = narrow_cut(acc, top, acc_scale, y, self.threads);
                     }
                 }
                 Role::MaxPool(pool) if SET & POOL_ALONE != 0 => {
@@ -347,10 +340,9 @@ impl<'m, const SET: u16> Net<'m, SET> {
                         let work = (errors, items(x, slot.xs.len()), items(&mut *acc, slot.xs.len()));
                         let parts = slot.parts(samples, self.threads);
                         let top = over(work, samples, parts, &|(errors, x, acc)| {
-                            input_errors::<SET>(slot, w, errors, x.slice, acc.slice, 0..slot.xs.h as usize);
-                            peak(acc.slice)
+                            input_errors::<SET>(slot, w, errors, x.slice, acc.slice, 0..slot.xs.h as usize)
                         });
-                        scale = narrow_from(acc, top, scale, dx, self.threads);
+                        scale = narrow_cut(acc, top, scale, dx, self.threads);
                     }
                 }
             }
@@ -397,7 +389,7 @@ impl<'m, const SET: u16> Net<'m, SET> {
 
 /// Bound t and scale of initial weights (N9) for `fans` = fan_in + fan_out.
 fn initial_range(fans: u32) -> (u32, Scale) {
-    let a = ((6u64 << 46) / u64::from(fans)).isqrt();
+    let a = root((6u64 << 46) / u64::from(fans));
     let k = (64 - a.leading_zeros()).saturating_sub(7);
     let mut t = u32::try_from(a >> k).unwrap_or(127);
     let mut scale = Scale::pow2(-23).shifted(i16::try_from(k).unwrap_or(0));
@@ -406,6 +398,18 @@ fn initial_range(fans: u32) -> (u32, Scale) {
         scale.u += 1;
     }
     (t, scale)
+}
+
+/// ⌊√v⌋, bit by bit: the one of the standard library takes 500 bytes of flash.
+fn root(v: u64) -> u64 {
+    let mut root = 0u32;
+    for bit in (0..u32::BITS).rev() {
+        let more = root | 1 << bit;
+        if u64::from(more) * u64::from(more) <= v {
+            root = more;
+        }
+    }
+    root.into()
 }
 
 /// Weights and bias of a slot, wherever they lie.
@@ -428,8 +432,8 @@ fn two<T>(all: &mut [T], x: core::ops::Range<usize>, y: core::ops::Range<usize>)
     }
 }
 
-/// Narrows sums of largest magnitude `top` (N5) and gives their scale.
-fn narrow_from(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], threads: usize) -> Scale {
+/// Narrows sums whose largest magnitude is as long in bits as `top` (N5) and gives their scale.
+fn narrow_cut(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], threads: usize) -> Scale {
     let (n, k) = (acc.len(), excess(top));
     over((items(acc, 1), items(q, 1)), n, parts_of_pass(n, threads), &|(acc, q)| {
         narrow_by(acc.slice, k, q.slice);
@@ -438,19 +442,8 @@ fn narrow_from(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], threads: usize
     widened(scale, k)
 }
 
-/// acc = 0 where x ≤ 0 (N18).
-fn mask(acc: &mut [i32], x: &[i8]) {
-    kernels::run(
-        #[inline(always)]
-        || {
-            for (v, &x) in acc.iter_mut().zip(x) {
-                *v = if x > 0 { *v } else { 0 };
-            }
-        },
-    );
-}
-
-/// The masked errors of the input rows `rows` of every sample (N18); `x` holds what the masks need of each.
+/// The masked errors of the input rows `rows` of every sample (N18); `x` holds what the masks need of each. Gives a number as long in
+/// bits as the largest magnitude.
 fn input_errors<const SET: u16>(
     slot: &Slot,
     w: &[i8],
@@ -458,16 +451,14 @@ fn input_errors<const SET: u16>(
     x: &[i8],
     acc: &mut [i32],
     rows: core::ops::Range<usize>,
-) {
+) -> u32 {
     acc.fill(0);
     if slot.sums() {
         slot.layer.backward_of::<SET>(Backward { w, errors, acc, xs: slot.xs, first: rows.start, rows: rows.len() });
     } else if SET & POOL_ALONE != 0 {
         scatter(errors, slot.xs, acc, rows);
     }
-    if slot.masked {
-        mask(acc, x);
-    }
+    if slot.masked { mask(acc, x) } else { peak(acc) }
 }
 
 /// The same narrowed, from errors that are computed twice, as many rows at a time as `words` has room for; gives k of N5.
@@ -487,11 +478,11 @@ fn input_errors_twice<const SET: u16>(
             for (b, dx) in dx.chunks_mut(rows * row).enumerate() {
                 let (first, acc) = (b * rows, &mut words[..dx.len()]);
                 let x = &x[s * slot.xs.len() + first * row..][..dx.len()];
-                input_errors::<SET>(slot, w, errors.sample(s), x, acc, first..first + dx.len() / row);
+                let reach = input_errors::<SET>(slot, w, errors.sample(s), x, acc, first..first + dx.len() / row);
                 if last {
                     narrow_by(acc, k, dx);
                 } else {
-                    top = peak(acc).max(top);
+                    top = reach.max(top);
                 }
             }
         }
@@ -509,5 +500,15 @@ fn scatter(errors: Errors<'_>, xs: crate::shape::Shape, acc: &mut [i32], rows: c
                 acc[((i - rows.start) * w + j) * c + ch] += i32::from(d);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn roots_are_whole_and_exact() {
+        for v in (0..70u64).flat_map(|n| [n, n * n, (n * n).saturating_sub(1), (6 << 46) / (n + 1), u64::MAX - n]) {
+            assert_eq!(super::root(v), v.isqrt(), "{v}");
+        }
     }
 }

@@ -85,9 +85,30 @@ pub fn peak(v: &[i32]) -> u32 {
 
 /// Narrows sums to mantissas (N5) and gives their scale. `sums` and `q` have equal length.
 pub fn narrow(sums: &[i32], scale: Scale, q: &mut [i8]) -> Scale {
-    let k = excess(peak(sums));
+    narrow_below(sums, peak(sums), scale, q)
+}
+
+/// The same for sums whose largest magnitude is as long in bits as `peak`.
+pub fn narrow_below(sums: &[i32], peak: u32, scale: Scale, q: &mut [i8]) -> Scale {
+    let k = excess(peak);
     narrow_by(sums, k, q);
     widened(scale, k)
+}
+
+/// max(v, 0) of every sum (N13); gives a number as long in bits as the largest.
+pub fn relu(v: &mut [i32]) -> u32 {
+    kernels::run(
+        #[inline(always)]
+        || kernels::relu(v),
+    )
+}
+
+/// v = 0 where x ≤ 0 (N18); gives a number as long in bits as the largest magnitude left.
+pub fn mask(v: &mut [i32], x: &[i8]) -> u32 {
+    kernels::run(
+        #[inline(always)]
+        || kernels::mask(v, x),
+    )
 }
 
 /// Bits that sums of largest magnitude `peak` have beyond a mantissa's: k of N5.

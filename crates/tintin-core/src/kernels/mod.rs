@@ -15,21 +15,23 @@ use crate::shape::Shape;
 
 pub use cast::as_mantissas;
 #[cfg(tintin_kernels)]
-pub use cortex_m::{Outer, axpy, clear, descend, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
+pub use cortex_m::{
+    Outer, axpy, clear, descend, gather, mask, matmul, multiply, narrow, peak, pool_2x2, put, relu, seal,
+};
 #[cfg(not(any(tintin_kernels, feature = "std")))]
 pub use portable::matmul;
 pub use portable::walk;
 #[cfg(not(tintin_kernels))]
-pub use portable::{Outer, axpy, clear, descend, gather, multiply, narrow, peak, pool_2x2, put, seal};
+pub use portable::{Outer, axpy, clear, descend, gather, mask, multiply, narrow, peak, pool_2x2, put, relu, seal};
 #[cfg(not(feature = "std"))]
 pub use portable::{matmul_transposed, outer_products};
-pub use taps::Taps;
+pub use taps::{Taps, Walk};
 
 // for `Taps`, which holds what it relies on
 #[cfg(tintin_kernels)]
-use cortex_m::columns;
+use cortex_m::{COLUMNS, columns, list};
 #[cfg(not(tintin_kernels))]
-use portable::columns;
+use portable::{COLUMNS, columns, list};
 
 /// Patches of a quad: a convolution multiplies four at a time with a row of weights, so that a weight is loaded once for four.
 ///
@@ -127,6 +129,18 @@ impl Windows {
 }
 
 impl Conv2d {
+    /// `acc` (rows, width, channels) += exact sums of one sample, if this chip has a kernel for it; else false, nothing done.
+    /// See [`portable::conv2d`]; `workspace` is that of the layer.
+    pub fn sums(&self, x: &[i8], w: &[i8], acc: &mut [i32], workspace: &mut [i32]) -> bool {
+        #[cfg(tintin_kernels = "dsp")]
+        return cortex_m::conv2d(self, x, w, acc, workspace);
+        #[cfg(not(tintin_kernels = "dsp"))]
+        {
+            let _ = (x, w, acc, workspace);
+            false
+        }
+    }
+
     /// `acc` (samples, windows, channels) += maxima of the exact sums over windows, if this machine has a kernel for it; else false,
     /// nothing done. `winners` are the numbers of the places the maxima are from, the first ones (N13), unless it is empty.
     pub fn maxima(&self, windows: &Windows, x: &[i8], w: &[i8], acc: &mut [i32], winners: &mut [i8]) -> bool {

@@ -1,6 +1,6 @@
 //! Plain loops: the definition of every kernel.
 
-use super::LANES;
+use super::{Conv2d, LANES, Walk};
 use crate::rescale::{clip, stochastic};
 use crate::rng::Draws;
 use crate::shape::Shape;
@@ -63,6 +63,23 @@ pub fn multiply(quad: &[i32], w: &[i8], k: usize, acc: &mut [i32]) {
         }
         for (acc, sum) in acc.chunks_exact_mut(rows).zip(sums) {
             acc[o] = acc[o].wrapping_add(sum);
+        }
+    }
+}
+
+/// acc\[i,j,o\] += Σ_{a,b,c} w\[o,a,b,c\] · x\[(first + i)·sh + a − ph, j·sw + b − pw, c\], zero outside: for tests, since
+/// machines without a kernel for it gather patches.
+pub fn conv2d(conv: &Conv2d, x: &[i8], w: &[i8], acc: &mut [i32]) {
+    let (xw, c, (kh, kw)) = (conv.xs.w as usize, conv.xs.c as usize, conv.kernel);
+    let (width, channels) = (conv.ys.w as usize, conv.ys.c as usize);
+    for (n, acc) in acc.iter_mut().enumerate() {
+        let (i, j, w) = (conv.first + n / (width * channels), n / channels % width, &w[n % channels * kh * kw * c..]);
+        for (a, b) in (0..kh).flat_map(|a| (0..kw).map(move |b| (a, b))) {
+            let row = (i * conv.stride.0 + a).wrapping_sub(conv.padding.0);
+            let column = (j * conv.stride.1 + b).wrapping_sub(conv.padding.1);
+            if row < conv.xs.h as usize && column < xw {
+                *acc = acc.wrapping_add(dot(&x[(row * xw + column) * c..][..c], &w[(a * kw + b) * c..][..c]));
+            }
         }
     }
 }
@@ -174,6 +191,22 @@ pub fn peak(v: &[i32]) -> u32 {
     low.unsigned_abs().max(high.unsigned_abs())
 }
 
+/// v = max(v, 0) (N13); gives a number as long in bits as the largest magnitude left: here the machine's [`peak`].
+#[inline(always)]
+pub fn relu(v: &mut [i32]) -> u32 {
+    v.iter_mut().for_each(|v| *v = (*v).max(0));
+    super::peak(v)
+}
+
+/// v = 0 where x ≤ 0 (N18); gives the same as [`relu`]. Equal lengths.
+#[inline(always)]
+pub fn mask(v: &mut [i32], x: &[i8]) -> u32 {
+    for (v, &x) in v.iter_mut().zip(x) {
+        *v = if x > 0 { *v } else { 0 };
+    }
+    super::peak(v)
+}
+
 /// q = clip(round(v, shift, Nearest)) (N5)   |v| ≤ MAX_SUM, shift ≤ 24.
 #[inline(always)]
 pub fn narrow(sums: &[i32], shift: u32, q: &mut [i8]) {
@@ -253,12 +286,42 @@ pub fn walk<G: Copy>(w: &mut [i8], g: &[G], mut draws: Draws, delta: impl Fn(G, 
     }
 }
 
-/// acc\[i\] += Σ_n d\[n\] · x\[at\[n\] + i\] for the pairs (at, d) of `taps`.
+/// Pairs that [`columns`] takes at a time.
+pub const COLUMNS: usize = 1;
+
+/// The pairs (place, error) of the non-zero errors of a walk; gives how many they are and the farthest place.
 #[inline(always)]
-pub fn columns(taps: &[[i32; 2]], x: &[i8], acc: &mut [i32]) {
-    for &[at, d] in taps {
-        for (acc, &x) in acc.iter_mut().zip(&x[at.cast_unsigned() as usize..]) {
-            *acc = acc.wrapping_add(d.wrapping_mul(i32::from(x)));
+#[allow(clippy::cast_possible_truncation)] // a place in a sample of at most 2^24 values
+pub fn list(pairs: &mut [[i32; 2]], dy: &[i8], winners: &[i8], walk: Walk) -> (usize, usize) {
+    let (mut n, mut last) = (0, 0);
+    for i in 0..walk.rows {
+        let (mut at, mut place) = (walk.first + i * walk.row, walk.place + i * walk.place_row);
+        for _ in 0..walk.columns {
+            if dy[at] != 0 {
+                let (mut winner, mut x) = (winners.get(at).map_or(0, |n| usize::from(n.cast_unsigned())), place);
+                while winner >= walk.window {
+                    (winner, x) = (winner - walk.window, x + walk.down);
+                }
+                x += winner * walk.right;
+                pairs[n] = [x as i32, i32::from(dy[at])];
+                n += 1;
+                last = last.max(x);
+            }
+            at += walk.step;
+            place += walk.place_step;
+        }
+    }
+    (n, last)
+}
+
+/// acc\[a, i\] += Σ_n d\[n\] · x\[at\[n\] + a · row + i\] for the pairs (at, d) of `taps`; acc has rows of `run` values.
+#[inline(always)]
+pub fn columns(taps: &[[i32; 2]], x: &[i8], row: usize, acc: &mut [i32], run: usize) {
+    for (a, acc) in acc.chunks_exact_mut(run).enumerate() {
+        for &[at, d] in taps {
+            for (acc, &x) in acc.iter_mut().zip(&x[at.cast_unsigned() as usize + a * row..]) {
+                *acc = acc.wrapping_add(d.wrapping_mul(i32::from(x)));
+            }
         }
     }
 }

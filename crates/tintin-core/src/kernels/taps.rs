@@ -1,51 +1,62 @@
 //! The non-zero errors of one output unit of a convolution, each with the place in the input it weighs.
 
-use super::columns;
+use super::{COLUMNS, columns, list};
 
-/// Pairs (place, error) in borrowed words, added up whenever the list is full.
+/// Errors of one channel in a rectangle of places, and where in the input the patches behind them start. All in values.
+#[derive(Clone, Copy)]
+pub struct Walk {
+    /// First error, from column to column, from row to row.
+    pub first: usize,
+    /// See `first`.
+    pub step: usize,
+    /// See `first`.
+    pub row: usize,
+    /// Rows and columns of the rectangle.
+    pub rows: usize,
+    /// See `rows`.
+    pub columns: usize,
+    /// Where the first patch starts, from column to column, from row to row.
+    pub place: usize,
+    /// See `place`.
+    pub place_step: usize,
+    /// See `place`.
+    pub place_row: usize,
+    /// Columns of a pool's window, and from one of its places to the right one and to the lower one; 1, 0, 0 without a pool.
+    pub window: usize,
+    /// See `window`.
+    pub right: usize,
+    /// See `window`.
+    pub down: usize,
+}
+
+/// Pairs (place, error) in borrowed words.
 pub struct Taps<'a> {
-    pairs: &'a mut [[i32; 2]],
+    pairs: &'a [[i32; 2]],
     len: usize,
     last: usize,
 }
 
 impl<'a> Taps<'a> {
-    /// An empty list of as many pairs as `words` has room for, at least one.
-    #[inline(always)]
-    pub fn new(words: &'a mut [i32]) -> Self {
-        Self { pairs: words.as_chunks_mut().0, len: 0, last: 0 }
-    }
-
-    /// Holds no pair.
-    #[inline(always)]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Adds error `d` at place `at`; true when no room is left: [`clear`](Self::clear) before the next one.
+    /// The non-zero errors of a walk: `dy` holds the errors, `winners` the numbers of the places in their windows (empty without a
+    /// pool); two words for every error of the rectangle and two more.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // a place in a sample of at most 2^24 values
-    pub fn push(&mut self, at: usize, d: i8) -> bool {
-        debug_assert!(self.len < self.pairs.len());
-        if let Some(pair) = self.pairs.get_mut(self.len) {
-            *pair = [at as i32, i32::from(d)];
-            self.len += 1;
-            self.last = self.last.max(at);
+    pub fn new(words: &'a mut [i32], dy: &[i8], winners: &[i8], walk: Walk) -> Self {
+        let pairs = words.as_chunks_mut().0;
+        assert!(pairs.len() > walk.rows * walk.columns);
+        let (len, last) = list(pairs, dy, winners, walk);
+        // fills the last group up
+        pairs[len] = [last as i32, 0];
+        Self { pairs, len, last }
+    }
+
+    /// acc\[a, i\] += Σ d · x\[at + a · row + i\] over the pairs, for kernel rows a of `run` values each.
+    #[inline(always)]
+    pub fn columns(&self, x: &[i8], row: usize, acc: &mut [i32], run: usize) {
+        if self.len > 0 {
+            // the kernels of a machine rely on this
+            assert!(self.last + (acc.len() / run - 1) * row + run <= x.len());
+            columns(&self.pairs[..self.len.next_multiple_of(COLUMNS)], x, row, acc, run);
         }
-        self.len == self.pairs.len()
-    }
-
-    /// acc\[i\] += Σ d · x\[at + i\] over the pairs.
-    #[inline(always)]
-    pub fn columns(&self, x: &[i8], acc: &mut [i32]) {
-        // the kernels of a machine rely on this
-        assert!(self.last + acc.len() <= x.len());
-        columns(&self.pairs[..self.len], x, acc);
-    }
-
-    /// Forgets the pairs.
-    #[inline(always)]
-    pub fn clear(&mut self) {
-        (self.len, self.last) = (0, 0);
     }
 }

@@ -6,7 +6,7 @@
 //! are zero behind a 2×2 pool). Bounds: kh·kw·c ≤ 132 624 (66 052 with a bias); kh·kw·o ≤ 132 624. Height 1 serves one-dimensional signals.
 
 use super::{Backward, Errors, Fields, Forward, Gradient, Need, Pooled, Role, Sums, check_sum, check_window, windows};
-use crate::kernels::{self, LANES, Taps, Windows, axpy};
+use crate::kernels::{self, LANES, Windows, axpy};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
 
@@ -27,13 +27,13 @@ pub struct Conv2d {
 
 /// The kernel rows of a patch inside the input: each is one contiguous run of x and of the weight row.
 #[derive(Clone, Copy)]
-struct Patch {
-    rows: usize,
-    len: usize,
-    x: usize,
-    x_step: usize,
-    w: usize,
-    w_step: usize,
+pub(super) struct Patch {
+    pub rows: usize,
+    pub len: usize,
+    pub x: usize,
+    pub x_step: usize,
+    pub w: usize,
+    pub w_step: usize,
 }
 
 impl Conv2d {
@@ -126,7 +126,7 @@ impl Conv2d {
 
     /// The part of the patch at output place (i, j) that lies inside the input.
     #[inline(always)]
-    fn patch(&self, xs: Shape, i: usize, j: usize) -> Patch {
+    pub(super) fn patch(&self, xs: Shape, i: usize, j: usize) -> Patch {
         let (h, w, c) = (xs.h as usize, xs.w as usize, xs.c as usize);
         let (kh, kw) = (self.kernel.0 as usize, self.kernel.1 as usize);
         let (ph, pw) = (self.padding.0 as usize, self.padding.1 as usize);
@@ -237,12 +237,16 @@ impl Sums for Conv2d {
         let (xs, ys) = (call.xs, call.ys);
         let k = self.fan_in(xs);
         let (w, channels) = (ys.w as usize, ys.c as usize);
+        let direct = self.direct(xs, ys, call.first);
         let places = Windows::places(call.rows, w);
-        if self.direct(xs, ys, call.first).maxima(&places, call.x, call.w, call.acc, &mut []) {
+        if direct.maxima(&places, call.x, call.w, call.acc, &mut []) {
             return;
         }
         let samples = call.x.chunks_exact(xs.len()).zip(call.acc.chunks_exact_mut(call.rows * w * channels));
         for (x, acc) in samples {
+            if direct.sums(x, call.w, acc, call.workspace) {
+                continue;
+            }
             let mut quads = Quads::new(self, xs, call.first, w);
             for acc in acc.chunks_mut(LANES * channels) {
                 self.gather(xs, w, x, quads.next(acc.len() / channels), call.workspace);
@@ -304,8 +308,11 @@ impl Sums for Conv2d {
         }
         for (s, x) in x.chunks_exact(xs.len()).enumerate() {
             let errors = errors.sample(s);
-            if rows.len() == 1 {
-                self.gradient_row(x, errors, acc, xs, rows.start, workspace);
+            // hosts walk the errors of several rows at once
+            if rows.len() == 1 || !cfg!(feature = "std") {
+                for (o, acc) in rows.clone().zip(acc.chunks_exact_mut(k)) {
+                    self.gradient_row(x, errors, acc, xs, o, workspace);
+                }
                 continue;
             }
             errors.for_each(
@@ -371,36 +378,5 @@ impl Conv2d {
             }
         }
         kernels::seal(workspace, k);
-    }
-
-    /// The gradient of weight row `o` from one sample: errors whose patch lies inside are added up kernel row by kernel row, so
-    /// that the sums stay in registers.
-    #[inline(always)]
-    fn gradient_row(&self, x: &[i8], errors: Errors<'_>, acc: &mut [i32], xs: Shape, o: usize, workspace: &mut [i32]) {
-        let (run, row) = (self.kernel.1 as usize * xs.c as usize, xs.w as usize * xs.c as usize);
-        let mut taps = Taps::new(workspace);
-        let add = |taps: &mut Taps<'_>, acc: &mut [i32]| {
-            if !taps.is_empty() {
-                for (a, acc) in acc.chunks_exact_mut(run).enumerate() {
-                    taps.columns(&x[a * row..], acc);
-                }
-                taps.clear();
-            }
-        };
-        errors.for_channel(
-            o,
-            #[inline(always)]
-            |i, j, d| {
-                if let Some(place) = self.whole(xs, i, j) {
-                    if taps.push(place, d) {
-                        add(&mut taps, acc);
-                    }
-                } else {
-                    let Patch { rows, len, x: from, x_step, w: to, w_step } = self.patch(xs, i, j);
-                    axpy(d, &x[from..], x_step, &mut acc[to..], w_step, len, rows);
-                }
-            },
-        );
-        add(&mut taps, acc);
     }
 }

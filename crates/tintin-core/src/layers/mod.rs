@@ -7,6 +7,7 @@ mod avg_pool2d;
 mod conv2d;
 mod flatten;
 mod global_avg_pool2d;
+mod inside;
 mod linear;
 mod max_pool2d;
 mod relu;
@@ -21,6 +22,7 @@ pub use avg_pool2d::AvgPool2d;
 pub use conv2d::Conv2d;
 pub use flatten::Flatten;
 pub use global_avg_pool2d::GlobalAvgPool2d;
+use inside::Inside;
 pub use linear::Linear;
 pub use max_pool2d::MaxPool2d;
 pub use relu::ReLU;
@@ -140,9 +142,16 @@ impl<'a> Errors<'a> {
     /// Calls `f(row, column, channel, error)` with the place before pooling of every non-zero error of this one sample whose
     /// channel is in `channels`.
     #[inline(always)]
-    pub fn for_each(&self, channels: core::ops::Range<usize>, mut f: impl FnMut(usize, usize, usize, i8)) {
+    pub fn for_each(&self, channels: core::ops::Range<usize>, f: impl FnMut(usize, usize, usize, i8)) {
+        self.outside(&Inside::NONE, channels, f);
+    }
+
+    /// The same for the places outside a rectangle.
+    #[inline(always)]
+    fn outside(&self, inside: &Inside, channels: core::ops::Range<usize>, mut f: impl FnMut(usize, usize, usize, i8)) {
         let c = self.ps.c as usize;
         self.each_place(
+            inside,
             #[inline(always)]
             |i, j, at| {
                 for (ch, &d) in channels.clone().zip(&self.dy[at..][..c][channels.clone()]) {
@@ -155,31 +164,21 @@ impl<'a> Errors<'a> {
         );
     }
 
-    /// The same for one channel: `f(row, column, error)`.
+    /// Calls `f(row, column, offset)` for every place outside; counted, because a division is dear on a Cortex-M0+.
     #[inline(always)]
-    pub fn for_channel(&self, channel: usize, mut f: impl FnMut(usize, usize, i8)) {
-        self.each_place(
-            #[inline(always)]
-            |i, j, at| {
-                let at = at + channel;
-                if let Some(&d) = self.dy.get(at)
-                    && d != 0
-                {
-                    let (i, j) = self.unpooled(i, j, at);
-                    f(i, j, d);
-                }
-            },
-        );
-    }
-
-    /// Calls `f(row, column, offset)` for every place; counted, because a division is dear on a Cortex-M0+.
-    #[inline(always)]
-    fn each_place(&self, mut f: impl FnMut(usize, usize, usize)) {
+    fn each_place(&self, inside: &Inside, mut f: impl FnMut(usize, usize, usize)) {
         let mut at = 0;
         for i in 0..self.ps.h as usize {
-            for j in 0..self.ps.w as usize {
+            let mut j = 0;
+            while j < self.ps.w as usize {
+                if j == inside.columns.start && inside.rows.contains(&i) {
+                    j = inside.columns.end;
+                    at += inside.columns.len() * self.ps.c as usize;
+                    continue;
+                }
                 f(i, j, at);
                 at += self.ps.c as usize;
+                j += 1;
             }
         }
     }

@@ -12,8 +12,8 @@ mod firmware {
     use cortex_m_rt::entry;
     use cortex_m_semihosting::debug::{EXIT_SUCCESS, exit};
     use cortex_m_semihosting::hio;
-    use tintin_core::kernels::{self, LANES, OUTER_WORDS, Taps, portable, quad_words};
-    use tintin_core::rescale::MAX_SUM;
+    use tintin_core::kernels::{self, LANES, OUTER_WORDS, Taps, Walk, portable, quad_words};
+    use tintin_core::rescale::{MAX_SUM, bits};
     use tintin_core::rng::Draws;
     use tintin_core::shape::Shape;
 
@@ -95,6 +95,31 @@ mod firmware {
         check("multiply", n, &a, &b);
     }
 
+    fn rows(n: u32, case: &mut Case) {
+        // rows of a convolution that some machines compute without patches, with any room to do so
+        let (kernel, channels) = ((case.size(6), case.size(6)), case.size(5));
+        let padding = (case.size(kernel.0 as u32) - 1, case.size(kernel.1 as u32) - 1);
+        let stride = (case.size(2), if n % 5 == 0 { 2 } else { 1 });
+        let (h, w) = (kernel.0 + case.size(8), kernel.1 + case.size(14) - 1);
+        let extent = |n: usize, k: usize, s: usize, p: usize| (n + 2 * p - k) / s + 1;
+        let (oh, ow) = (extent(h, kernel.0, stride.0, padding.0), extent(w, kernel.1, stride.1, padding.1));
+        let shape = |h: usize, w: usize, c: usize| Shape::new(h as u32, w as u32, c as u32);
+        let (xs, ys) = (shape(h, w, 1 + usize::from(n % 7 == 0)), shape(oh, ow, channels));
+        let first = case.size(oh as u32) - 1;
+        let rows = case.size((oh - first) as u32);
+        let conv = kernels::Conv2d { kernel, stride, padding, xs, ys, first };
+        let k = kernel.0 * kernel.1 * xs.c as usize;
+        let (x, w) = (case.mantissas(xs.len()), case.mantissas(channels * k));
+        let (x, w, len) = (&x[..xs.len()], &w[..channels * k], rows * ow * channels);
+        let acc = case.sums(len);
+        let (mut a, mut b, mut room) = (acc, acc, [7; MOST]);
+        let words = quad_words(k as u32) as usize + case.size(3) * 100 - 100;
+        if conv.sums(x, w, &mut a[..len], &mut room[..words]) {
+            portable::conv2d(&conv, x, w, &mut b[..len]);
+        }
+        check("rows of a convolution", n, &a, &b);
+    }
+
     fn matmul(n: u32, case: &mut Case) {
         let (k, rows, samples) = (case.size(200), case.size(10), case.size(3));
         let (x, w) = (case.mantissas(samples * k), case.mantissas(rows * k));
@@ -116,19 +141,30 @@ mod firmware {
         check("axpy", n, &a, &b);
     }
 
-    fn columns(n: u32, case: &mut Case) {
-        let (len, places, taps) = (case.size(13), case.size(30), case.size(20));
-        let x = case.mantissas(places - 1 + len);
-        let acc = case.sums(len);
-        let (mut a, mut b, mut words, mut pairs) = (acc, acc, [0; MOST], [[0; 2]; 20]);
-        let mut list = Taps::new(&mut words);
-        for pair in &mut pairs[..taps] {
-            let (at, d) = (case.draws.below(u32::try_from(places).unwrap()), case.mantissa());
-            list.push(at as usize, d);
-            *pair = [at.cast_signed(), i32::from(d)];
-        }
-        list.columns(&x[..places - 1 + len], &mut a[..len]);
-        portable::columns(&pairs[..taps], &x[..places - 1 + len], &mut b[..len]);
+    fn taps(n: u32, case: &mut Case) {
+        // the errors of one of several channels, in a rectangle of places, with a pool or without
+        let (rows, columns, step) = (case.size(4), case.size(5), case.size(3));
+        let row = columns * step + case.size(4) - 1;
+        let (first, window) = (case.size(3) - 1, case.size(3));
+        let (right, down) = (case.size(3), case.size(9));
+        let (place, place_step, place_row) = (case.size(9) - 1, case.size(6), case.size(20));
+        let walk = Walk { first, step, row, rows, columns, place, place_step, place_row, window, right, down };
+        let len = first + rows * row;
+        let (dy, mut winners) = (case.mantissas(len), [0; MOST]);
+        winners[..len].fill_with(|| i8::try_from(case.draws.below((window * window) as u32)).unwrap());
+        let winners = &winners[..if n % 3 == 0 { 0 } else { len }];
+        let (mut words, mut pairs) = ([9; MOST], [[9; 2]; MOST / 2]);
+        let list = Taps::new(&mut words[..2 * rows * columns + 2], &dy[..len], winners, walk);
+        let (taps, last) = portable::list(&mut pairs, &dy[..len], winners, walk);
+
+        // their sums over runs of x
+        let (run, runs) = (case.size(13), case.size(4));
+        let step = run + case.size(9) - 1;
+        let x = case.mantissas(last + (runs - 1) * step + run);
+        let (x, acc) = (&x[..last + (runs - 1) * step + run], case.sums(run * runs));
+        let (mut a, mut b) = (acc, acc);
+        list.columns(x, step, &mut a[..run * runs], run);
+        portable::columns(&pairs[..taps], x, step, &mut b[..run * runs], run);
         check("columns", n, &a, &b);
     }
 
@@ -151,6 +187,14 @@ mod firmware {
         let len = case.size(20);
         let v = case.sums(len);
         check("peak", n, &[kernels::peak(&v[..len])], &[portable::peak(&v[..len])]);
+        let (mut a, mut b, x) = (v, v, case.mantissas(len));
+        let (ours, theirs) = (kernels::relu(&mut a[..len]), portable::relu(&mut b[..len]));
+        check("relu", n, &a, &b);
+        check("peak of relu", n, &[bits(ours)], &[bits(theirs)]);
+        let (mut a, mut b) = (v, v);
+        let (ours, theirs) = (kernels::mask(&mut a[..len], &x[..len]), portable::mask(&mut b[..len], &x[..len]));
+        check("mask", n, &a, &b);
+        check("peak of mask", n, &[bits(ours)], &[bits(theirs)]);
         let (mut a, mut b, shift) = ([5; MOST], [5; MOST], case.draws.below(25));
         kernels::narrow(&v[..len], shift, &mut a[..len]);
         portable::narrow(&v[..len], shift, &mut b[..len]);
@@ -185,13 +229,14 @@ mod firmware {
 
     #[entry]
     fn main() -> ! {
-        let tests: [(&str, fn(u32, &mut Case)); 7] = [
+        let tests: [(&str, fn(u32, &mut Case)); 8] = [
             ("multiply", products),
+            ("rows of a convolution", rows),
             ("matmul", matmul),
             ("axpy", axpy),
-            ("columns", columns),
+            ("taps", taps),
             ("pool_2x2", pool),
-            ("peak and narrow", narrow),
+            ("peak, relu, mask and narrow", narrow),
             ("updates", updates),
         ];
         let mut out = hio::hstdout().unwrap();

@@ -269,10 +269,11 @@ tintin_rows:
     .type tintin_axpy,%function
     .thumb_func
 tintin_axpy:
-    push {r4-r11, lr}
-    sub sp, #8
-1:  str r3, [sp]
-    str r1, [sp, #4]
+    push {r3-r11, lr}
+    ldrd r4, r5, [sp, #44]
+    sub r4, r3                  @ from the end of a row to the next one
+    sub r5, r5, r3, lsl #2
+    strd r4, r5, [sp, #44]
     .macro tintin_four a, b, c, d
     ldr r12, [r1], #4
     sxtb16 lr, r12
@@ -282,8 +283,7 @@ tintin_axpy:
     smlatb \c, lr, r0, \c
     smlatb \d, r12, r0, \d
     .endm
-    push {r2}
-    subs r3, #8
+1:  subs r3, #8
     blo 3f
 2:  ldm r2, {r4-r11}
     tintin_four r4, r5, r6, r7
@@ -296,77 +296,29 @@ tintin_axpy:
     ldm r2, {r4-r7}
     tintin_four r4, r5, r6, r7
     stm r2!, {r4-r7}
-4:  tst r3, #2
-    beq 5f
+4:  lsls r3, r3, #31            @ carry: two more, negative: one more
+    bcc 5f
     ldrsb r12, [r1], #1
     ldrsb lr, [r1], #1
     ldrd r4, r5, [r2]
     smlabb r4, r12, r0, r4
     smlabb r5, lr, r0, r5
     strd r4, r5, [r2], #8
-5:  tst r3, #1
-    beq 6f
+5:  bpl 6f
     ldrsb r12, [r1], #1
     ldr r4, [r2]
     smlabb r4, r12, r0, r4
-    str r4, [r2]
-6:  pop {r2}
-    ldr r4, [sp, #44]
-    subs r4, #1
-    beq 7f
-    str r4, [sp, #44]
-    ldrd r3, r1, [sp]
-    ldrd r5, r6, [sp, #48]
-    add r1, r5
-    add r2, r6
-    b 1b
-7:  add sp, #8
-    pop {r4-r11, pc}
+    str r4, [r2], #4
+6:  ldr r6, [sp, #40]
+    ldrd r4, r5, [sp, #44]
+    ldr r3, [sp]
+    add r1, r4
+    add r2, r5
+    subs r6, #1
+    str r6, [sp, #40]
+    bne 1b
+    pop {r3-r11, pc}
     .size tintin_axpy, . - tintin_axpy
-
-@ Sums of columns. r0 pairs (place, d), r1 end of them, r2 x, r3 acc, [sp] len. At least one pair.
-    .section .text.tintin_columns,"ax",%progbits
-    .p2align 2
-    .globl tintin_columns
-    .type tintin_columns,%function
-    .thumb_func
-tintin_columns:
-    push {r4-r11, lr}
-    ldr lr, [sp, #36]
-    mov r12, r0
-    subs lr, #4
-    blo 3f
-1:  ldm r3, {r8-r11}
-    mov r0, r12
-2:  ldrd r4, r5, [r0], #8
-    ldr r6, [r2, r4]
-    sxtb16 r7, r6
-    sxtb16 r6, r6, ror #8
-    smlabb r8, r7, r5, r8
-    smlabb r9, r6, r5, r9
-    smlatb r10, r7, r5, r10
-    smlatb r11, r6, r5, r11
-    cmp r0, r1
-    bne 2b
-    stm r3!, {r8-r11}
-    add r2, #4
-    subs lr, #4
-    bhs 1b
-3:  adds lr, #4
-    beq 6f
-4:  ldr r8, [r3]
-    mov r0, r12
-5:  ldrd r4, r5, [r0], #8
-    ldrsb r6, [r2, r4]
-    smlabb r8, r6, r5, r8
-    cmp r0, r1
-    bne 5b
-    str r8, [r3], #4
-    add r2, #1
-    subs lr, #1
-    bne 4b
-6:  pop {r4-r11, pc}
-    .size tintin_columns, . - tintin_columns
 
 @ The non-zero inputs of a row. r0 entries (a, c, 0, x, place), an even number, r1 end of them, r2 w, r3 c << (32 - shift), [sp] draw.
 @ The step is the upper word of x c 2^(32 - shift) + the draw of the place.
@@ -376,8 +328,10 @@ tintin_columns:
     .type tintin_outer,%function
     .thumb_func
 tintin_outer:
-    push {r4-r8, lr}
-    ldr r12, [sp, #24]
+    push {r4-r10, lr}
+    ldr r12, [sp, #32]
+    mov r9, #-1
+    mov r10, #0x01010101
     .macro tintin_input
     ldm r0!, {r4-r8}
     mla r4, r4, r12, r5
@@ -386,9 +340,8 @@ tintin_outer:
     ldrsb r5, [r2, r8]
     sub r5, r6
     ssat r5, #8, r5
-    cmn r5, #128
-    it eq
-    addeq r5, #1
+    qadd8 r5, r5, r9            @ -128 becomes -127, as in tintin_narrow
+    sadd8 r5, r5, r10
     strb r5, [r2, r8]
 2:
     .endm
@@ -396,7 +349,7 @@ tintin_outer:
     tintin_input
     cmp r0, r1
     bne 1b
-    pop {r4-r8, pc}
+    pop {r4-r10, pc}
     .size tintin_outer, . - tintin_outer
 
 @ Sums to bytes. r0 sums, r1 bytes, r2 how many, r3 shift.
@@ -443,5 +396,53 @@ tintin_narrow:
     bne 3b
 4:  pop {r4-r10, pc}
     .size tintin_narrow, . - tintin_narrow
+
+@ Sums to 0 where bytes are not positive. r0 sums, r1 bytes, r2 how many. Gives all magnitudes over each other.
+    .section .text.tintin_mask,"ax",%progbits
+    .p2align 2
+    .globl tintin_mask
+    .type tintin_mask,%function
+    .thumb_func
+tintin_mask:
+    push {r4-r10, lr}
+    mov r8, #0
+    mov r9, #-1
+    mov r10, #0                 @ the magnitudes
+    .macro tintin_kept v
+    and \v, \v, lr
+    eor r12, \v, \v, asr #31
+    sub r12, r12, \v, asr #31
+    orr r10, r12
+    .endm
+    subs r2, #4
+    blo 2f
+1:  ldr r3, [r1], #4
+    ldm r0, {r4-r7}
+    ssub8 r12, r8, r3           @ GE where the byte is 0 or less
+    sel r3, r8, r9
+    sxtb lr, r3
+    tintin_kept r4
+    sxtb lr, r3, ror #8
+    tintin_kept r5
+    sxtb lr, r3, ror #16
+    tintin_kept r6
+    asr lr, r3, #24
+    tintin_kept r7
+    stm r0!, {r4-r7}
+    subs r2, #4
+    bhs 1b
+2:  adds r2, #4
+    beq 4f
+3:  ldrsb r3, [r1], #1
+    ldr r4, [r0]
+    rsb r3, r3, #0
+    asr lr, r3, #31
+    tintin_kept r4
+    str r4, [r0], #4
+    subs r2, #1
+    bne 3b
+4:  mov r0, r10
+    pop {r4-r10, pc}
+    .size tintin_mask, . - tintin_mask
 
     .text

@@ -1,13 +1,25 @@
 //! Cortex-M: the inner loops in assembly, one file for each of three classes of cores. `portable` says what they compute.
 #![allow(unsafe_code)]
 
+#[cfg(tintin_kernels = "dsp")]
+mod slide;
+
+mod taps;
+
 use super::{BLOCK, LANES, portable};
 use crate::rng::Draws;
 use crate::shape::Shape;
 
 // The assembler is not told the core that the compiler is told, hence the first line.
 #[cfg(tintin_kernels = "dsp")]
-core::arch::global_asm!(env!("TINTIN_CPU"), include_str!("dsp.s"), include_str!("v7.s"), options(raw));
+core::arch::global_asm!(
+    env!("TINTIN_CPU"),
+    include_str!("dsp.s"),
+    include_str!("slide.s"),
+    include_str!("taps.s"),
+    include_str!("v7.s"),
+    options(raw)
+);
 #[cfg(tintin_kernels = "v7m")]
 core::arch::global_asm!(include_str!("v7m.s"), include_str!("v7.s"), options(raw));
 #[cfg(tintin_kernels = "v6m")]
@@ -39,7 +51,6 @@ unsafe extern "C" {
         increment: u32,
         shift: u32,
     );
-    fn tintin_columns(taps: *const [i32; 2], end: *const [i32; 2], x: *const i8, acc: *mut i32, len: usize);
 }
 
 /// See [`portable::multiply`].
@@ -82,6 +93,27 @@ pub fn peak(v: &[i32]) -> u32 {
     }
     // SAFETY: reads the slice.
     unsafe { tintin_peak(v.as_ptr(), v.len()) }
+}
+
+/// See [`portable::relu`].
+#[cfg(not(tintin_kernels = "v6m"))]
+pub fn relu(v: &mut [i32]) -> u32 {
+    unsafe extern "C" {
+        fn tintin_relu(v: *mut i32, n: usize) -> u32;
+    }
+    // SAFETY: changes the slice.
+    unsafe { tintin_relu(v.as_mut_ptr(), v.len()) }
+}
+
+/// See [`portable::mask`].
+#[cfg(tintin_kernels = "dsp")]
+pub fn mask(v: &mut [i32], x: &[i8]) -> u32 {
+    unsafe extern "C" {
+        fn tintin_mask(v: *mut i32, x: *const i8, n: usize) -> u32;
+    }
+    assert!(x.len() == v.len());
+    // SAFETY: changes the first slice and reads the second, which is as long.
+    unsafe { tintin_mask(v.as_mut_ptr(), x.as_ptr(), v.len()) }
 }
 
 /// See [`portable::narrow`].
@@ -205,35 +237,23 @@ pub fn axpy(a: i8, x: &[i8], from: usize, acc: &mut [i32], to: usize, len: usize
     unsafe { tintin_axpy(i32::from(a), x.as_ptr(), acc.as_mut_ptr(), len, rows, from, 4 * to) };
 }
 
-/// See [`portable::columns`]. For [`Taps`](super::Taps) alone, which sees to it that `x` reaches `acc.len()` values beyond every place;
-/// the errors are mantissas.
-pub(super) fn columns(taps: &[[i32; 2]], x: &[i8], acc: &mut [i32]) {
-    if taps.is_empty() {
-        return;
-    }
-    let ends = taps.as_ptr_range();
-    // SAFETY: at least one pair; `Taps` has asserted that the last place and the columns behind it lie in x.
-    unsafe { tintin_columns(ends.start, ends.end, x.as_ptr(), acc.as_mut_ptr(), acc.len()) };
-}
-
 /// See [`portable::matmul`]. `workspace` is that of [`matmul_words`](super::matmul_words).
 pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i32]) {
     let outputs = w.len() / k;
     assert!(workspace.len() >= 2 * k.next_multiple_of(4).min(BLOCK as usize));
+    let blocks = outputs / 4;
     for (x, acc) in x.chunks_exact(k).zip(acc.chunks_exact_mut(outputs)) {
-        let blocks = outputs / 4;
-        for (at, x) in (0..k).step_by(BLOCK as usize).zip(x.chunks(BLOCK as usize)) {
-            let done = if blocks > 0 { rows(x, &w[at..], k, &mut acc[..4 * blocks], workspace) } else { 0 };
-            let mut rest = |rows: core::ops::Range<usize>, from: usize| {
-                let (x, at) = (&x[from..], at + from);
-                for (acc, w) in acc[rows.clone()].iter_mut().zip(w[rows.start * k..].chunks_exact(k)) {
-                    *acc = acc.wrapping_add(portable::dot(x, &w[at..][..x.len()]));
-                }
-            };
-            if done < x.len() {
-                rest(0..4 * blocks, done);
+        let mut done = 0;
+        if blocks > 0 {
+            for x in x.chunks(BLOCK as usize) {
+                done += rows(x, &w[done..], k, &mut acc[..4 * blocks], workspace);
             }
-            rest(4 * blocks..outputs, 0);
+        }
+        // rows in no block have all values left, the others the last few
+        let first = if done < k { 0 } else { 4 * blocks };
+        for (o, acc) in acc.iter_mut().enumerate().skip(first) {
+            let from = if o < 4 * blocks { done } else { 0 };
+            *acc = acc.wrapping_add(portable::dot(&x[from..], &w[o * k + from..][..k - from]));
         }
     }
 }
@@ -246,6 +266,13 @@ pub use dsp::{clear, gather, put, seal};
 use plain::rows;
 #[cfg(not(tintin_kernels = "dsp"))]
 pub use plain::{clear, gather, put, seal};
+#[cfg(not(tintin_kernels = "dsp"))]
+pub use portable::mask;
+#[cfg(tintin_kernels = "v6m")]
+pub use portable::relu;
+#[cfg(tintin_kernels = "dsp")]
+pub use slide::conv2d;
+pub(super) use taps::{COLUMNS, columns, list};
 
 /// Two products an instruction.
 #[cfg(tintin_kernels = "dsp")]
@@ -254,7 +281,14 @@ mod dsp {
 
     unsafe extern "C" {
         fn tintin_seal(quad: *mut i32, patches: *const i8, k: usize);
-        fn tintin_put(to: *mut i8, from: *const i8, len: usize, runs: usize, to_step: usize, from_step: usize);
+        pub(super) fn tintin_put(
+            to: *mut i8,
+            from: *const i8,
+            len: usize,
+            runs: usize,
+            to_step: usize,
+            from_step: usize,
+        );
         fn tintin_copy(
             to: *mut i8,
             places: *const *const i8,

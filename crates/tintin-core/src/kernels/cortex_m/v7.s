@@ -22,9 +22,10 @@ tintin_pool:
     mov r10, #0
     .macro tintin_beats number
     cmp r9, r8
-    itt gt
-    movgt r8, r9
-    movgt r10, #\number
+    ble 3f
+    mov r8, r9
+    mov r10, #\number
+3:
     .endm
     tintin_beats 1
     ldr r9, [r6], #4
@@ -84,26 +85,119 @@ tintin_peak:
     .type tintin_descend,%function
     .thumb_func
 tintin_descend:
-    push {r4-r9, lr}
-    ldrd r4, r5, [sp, #28]
-    ldrd r6, r7, [sp, #36]
+    push {r4-r11, lr}
+    ldrd r4, r5, [sp, #36]
+    ldrd r6, r7, [sp, #44]
     rsb r8, r7, #32
-1:  ldr r9, [r1], #4
+    .macro tintin_weight g, place
     mla r4, r4, r5, r6
     lsr r12, r4, r8
-    mla r12, r9, r2, r12
+    mla r12, \g, r2, r12
     asrs r12, r7
-    beq 2f
-    ldrsb r9, [r0]
-    sub r9, r12
-    ssat r9, #8, r9
-    cmn r9, #128
+    beq 5f
+    ldrsb \g, [r0, #\place]
+    sub \g, r12
+    ssat \g, #8, \g
+    cmn \g, #128
     it eq
-    addeq r9, #1
-    strb r9, [r0]
-2:  add r0, #1
+    addeq \g, #1
+    strb \g, [r0, #\place]
+5:
+    .endm
+    subs r3, #4
+    blo 2f
+1:  ldm r1!, {r9, r10, r11, lr}
+    tintin_weight r9, 0
+    tintin_weight r10, 1
+    tintin_weight r11, 2
+    tintin_weight lr, 3
+    add r0, #4
+    subs r3, #4
+    bhs 1b
+2:  adds r3, #4
+    beq 4f
+3:  ldr r9, [r1], #4
+    tintin_weight r9, 0
+    add r0, #1
     subs r3, #1
-    bne 1b
-    pop {r4-r9, pc}
+    bne 3b
+4:  pop {r4-r11, pc}
     .size tintin_descend, . - tintin_descend
+
+@ Pairs (place, error) of the non-zero errors of a channel. r0 errors, r1 winners, r2 pairs, r3 place, [sp] from column to column in x,
+@ from error to error, columns of a window, in x from column to column and from the last one to the next row, errors of a row,
+@ from it to the next one, the same in x, rows. Gives the end of the pairs and the farthest place.
+    .section .text.tintin_list,"ax",%progbits
+    .p2align 2
+    .globl tintin_list
+    .type tintin_list,%function
+    .thumb_func
+tintin_list:
+    push {r4-r11, lr}
+    sub r1, r0
+    add r12, sp, #36
+    ldm r12, {r5-r9}
+    mov r12, #0
+1:  ldr r10, [sp, #56]
+    add r10, r0
+2:  ldrsb r4, [r0]
+    cbz r4, 3f
+    ldrb lr, [r0, r1]
+    mla r11, lr, r8, r3
+    udiv lr, lr, r7
+    mla r11, lr, r9, r11
+    strd r11, r4, [r2], #8
+    cmp r11, r12
+    it hi
+    movhi r12, r11
+3:  add r0, r6
+    add r3, r5
+    cmp r0, r10
+    bne 2b
+    ldrd r10, r11, [sp, #60]
+    ldr r4, [sp, #68]
+    add r0, r10
+    add r3, r11
+    subs r4, #1
+    str r4, [sp, #68]
+    bne 1b
+    mov r0, r2
+    mov r1, r12
+    pop {r4-r11, pc}
+    .size tintin_list, . - tintin_list
+
+@ Negative sums to 0. r0 sums, r1 how many. Gives all sums over each other: as long in bits as the largest.
+    .section .text.tintin_relu,"ax",%progbits
+    .p2align 2
+    .globl tintin_relu
+    .type tintin_relu,%function
+    .thumb_func
+tintin_relu:
+    push {r4-r6, lr}
+    movs r2, #0
+    subs r1, #4
+    blo 2f
+    .macro tintin_positive v
+    bic \v, \v, \v, asr #31
+    orrs r2, \v
+    .endm
+1:  ldm r0, {r3-r6}
+    tintin_positive r3
+    tintin_positive r4
+    tintin_positive r5
+    tintin_positive r6
+    stm r0!, {r3-r6}
+    subs r1, #4
+    bhs 1b
+2:  adds r1, #4
+    beq 4f
+3:  ldr r3, [r0]
+    tintin_positive r3
+    str r3, [r0], #4
+    subs r1, #1
+    bne 3b
+4:  mov r0, r2
+    pop {r4-r6, pc}
+    .size tintin_relu, . - tintin_relu
+
     .text
