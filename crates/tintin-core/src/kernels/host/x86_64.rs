@@ -312,6 +312,9 @@ macro_rules! avx512 {
 
             #[inline(always)]
             unsafe fn load_bytes(from: *const i8, n: usize) -> __m512i {
+                if n == 16 {
+                    return unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())) };
+                }
                 unsafe { _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(u16::MAX >> (16 - n), from)) }
             }
 
@@ -342,7 +345,15 @@ macro_rules! avx512 {
 
             #[inline(always)]
             unsafe fn store_bytes(to: *mut i8, v: __m512i, n: usize) {
-                unsafe { _mm512_mask_cvtepi32_storeu_epi8(to, u16::MAX >> (16 - n), v) }
+                // two steps: one instruction that does both is slow on Zen
+                unsafe {
+                    let bytes = _mm512_cvtepi32_epi8(v);
+                    if n == 16 {
+                        _mm_storeu_si128(to.cast(), bytes);
+                    } else {
+                        _mm_mask_storeu_epi8(to, u16::MAX >> (16 - n), bytes);
+                    }
+                }
             }
         }
     };
