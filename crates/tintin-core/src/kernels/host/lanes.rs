@@ -48,6 +48,14 @@ pub trait Lanes: Copy {
     unsafe fn dot(sums: Self::Vector, offset: Self::Vector, plain: Self::Vector) -> Self::Vector;
     /// The sums of all lanes of each, modulo 2^32.
     unsafe fn sums(v: [Self::Vector; 4]) -> [i32; 4];
+    /// The smaller one, lane by lane.
+    unsafe fn min(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The larger one, lane by lane.
+    unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The first `n` lanes, 1 to WIDTH; the others become zero.
+    unsafe fn first(v: Self::Vector, n: usize) -> Self::Vector;
+    /// Lanes of both in turn, a0 b0 a1 b1 and so on: the first WIDTH of them, and the others.
+    unsafe fn zip(a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
     /// Lane i: value i of GROUP rows as a group of the side with the offset. WIDTH bytes of each of the first GROUP rows are read.
     unsafe fn interleave(rows: [*const i8; 4]) -> Self::Vector;
     /// (max(best, v), n where v > best, else number), lane by lane.

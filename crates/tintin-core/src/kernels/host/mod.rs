@@ -5,6 +5,7 @@
 
 mod conv2d;
 mod correlate;
+mod filters;
 mod geometry;
 mod groups;
 mod lanes;
@@ -23,7 +24,7 @@ pub use conv2d::Convolution;
 pub use correlate::gradient;
 pub use lanes::Kernel;
 pub use machine::{Machine, machine};
-pub use matmul::matmul;
+pub use matmul::product;
 pub use scatter::input_errors;
 pub use transposed::{matmul_transposed, outer_products};
 
