@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -188,3 +189,94 @@ net.predict(x)
 def test_signals_are_as_before() -> None:
     mlp().fit(X[:20], Y[:20], batch_size=10)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def threads_are(n: int) -> Callable[[], None]:
+    before = tintin.get_num_threads()
+    tintin.set_num_threads(n)
+    return lambda: tintin.set_num_threads(before)
+
+
+def test_one_digest_for_any_number_of_threads() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (400, 28, 28), dtype=np.uint8), rng.integers(0, 10, 400)
+    found = []
+    for n in (1, 2, 3, 8):
+        back = threads_are(n)
+        try:
+            assert tintin.get_num_threads() == n
+            net = models.lenet5()
+            net.fit(x, y, epochs=2, batch_size=100)
+            found.append((net.digest(), net.evaluate(x, y), net.predict(x).tolist(), net.logits(x).tolist()))
+        finally:
+            back()
+    assert all(other == found[0] for other in found[1:])
+
+
+@pytest.mark.parametrize("n", [0, -1, 1025, 2.5, "2"])
+def test_numbers_of_threads_that_cannot_be(n: Any) -> None:
+    before = tintin.get_num_threads()
+    with pytest.raises((ValueError, OverflowError, TypeError)):
+        tintin.set_num_threads(n)
+    assert tintin.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "told"),
+    [
+        ("TINTIN_NUM_THREADS", "0", "TINTIN_NUM_THREADS must be a whole number from 1 to 1024, got '0'"),
+        ("TINTIN_NUM_THREADS", "two", "TINTIN_NUM_THREADS must be a whole number from 1 to 1024, got 'two'"),
+        ("TINTIN_KERNELS", "sse9", "TINTIN_KERNELS is 'sse9'; this machine has portable"),
+    ],
+)
+def test_environments_that_cannot_be(variable: str, text: str, told: str) -> None:
+    environment = os.environ | {variable: text}
+    done = subprocess.run([sys.executable, "-c", "import tintin"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert told in done.stderr.splitlines()[-1]
+
+
+def test_the_environment_sets_the_number_of_threads() -> None:
+    environment = os.environ | {"TINTIN_NUM_THREADS": "3", "TINTIN_KERNELS": "portable"}
+    source = "import tintin; print(tintin.get_num_threads(), tintin.kernels())"
+    done = subprocess.run([sys.executable, "-c", source], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "3 portable\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_training_goes_on_in_a_forked_child() -> None:
+    """The pool's threads do not come along: the child makes its own and ends on the digest of its parent."""
+    done = run("""
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads, which is what is tried here
+tintin.set_num_threads(2)
+x, y = np.random.default_rng(0).integers(0, 256, (600, 28, 28), dtype=np.uint8), np.zeros(600, np.uint8)
+def train():
+    net = tintin.models.lenet5()
+    net.fit(x, y, batch_size=200)
+    net.predict(x)
+    return net.digest()
+first = train()
+child = os.fork()
+if child == 0:
+    os._exit(0 if train() == first else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert train() == first
+print("both")
+""")
+    assert done.stdout == "both\n", done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_epochs() -> None:
+    done = run("""
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+def epochs(n):
+    net.fit(x, y, epochs=n, batch_size=16, validation_data=(x[:100], y[:100]))
+epochs(20)
+before = resident()
+epochs(200)
+print(resident() - before)
+""")
+    assert int(done.stdout) < 1 << 20, done.stderr

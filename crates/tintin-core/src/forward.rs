@@ -1,7 +1,7 @@
 //! The forward pass of a slot with sums: bias, exact sums, pooling strip by strip (N11 to N14). The net narrows what it leaves.
 
 use crate::kernels;
-use crate::layers::{BIAS, Forward, Pooled};
+use crate::layers::{BIAS, Forward, Whole};
 use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, widened};
 use crate::slot::Slot;
 use crate::tensor::Scale;
@@ -9,42 +9,59 @@ use crate::tensor::Scale;
 /// The forward pass of one slot with sums.
 pub(crate) struct SumsCall<'a> {
     pub slot: &'a Slot,
-    pub x: &'a [i8],
     pub w: &'a [i8],
     pub acc_scale: Scale,
     pub bias_scale: Scale,
-    pub workspace: &'a mut [i32],
 }
 
 impl SumsCall<'_> {
     /// Sums of all samples at once.
-    pub fn whole<const SET: u16>(mut self, acc: &mut [i32]) {
-        let rows = self.slot.ss.h as usize;
-        self.rows::<SET>(self.x, 0, rows, acc);
+    pub fn whole<const SET: u16>(&self, x: &[i8], acc: &mut [i32], workspace: &mut [i32]) {
+        self.rows::<SET>(x, 0, self.slot.ss.h as usize, acc, workspace);
     }
 
-    /// Maxima of sums (N13): by a kernel that keeps only those, or of a band of pooled rows at a time.
-    pub fn pooled<const SET: u16>(mut self, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
-        let slot = self.slot;
-        if let Some(pool) = slot.pool {
-            self.fill::<SET>(acc);
-            let winners = if slot.taped { &mut indices[slot.indices..][..acc.len()] } else { &mut [] };
-            let (x, w) = (self.x, &self.w[..slot.weights()]);
-            let call = Pooled { x, w, acc: &mut *acc, winners, pool, xs: slot.xs, ys: slot.ss, ps: slot.ps };
-            if slot.layer.pooled_of::<SET>(call) {
-                return;
-            }
+    /// All at once, bias, sums, pool and ReLU, by a kernel that passes over the sums once; gives their largest magnitude.
+    pub fn direct<const SET: u16>(&self, x: &[i8], acc: &mut [i32], indices: &mut [i8]) -> Option<u32> {
+        if !kernels::OUTPUTS {
+            return None;
         }
-        let pooled = slot.ps.w as usize * slot.ps.c as usize;
+        let Slot { pool, relu, xs, ss: ys, ps, .. } = *self.slot;
+        self.start::<SET>(&mut acc[..self.slot.rows as usize]);
+        let winners = if pool.is_some() && self.slot.taped { &mut indices[..acc.len()] } else { &mut [] };
+        let w = &self.w[..self.slot.weights()];
+        self.slot.layer.whole_of::<SET>(Whole { x, w, acc, winners, pool, relu, xs, ys, ps })
+    }
+
+    /// Maxima of sums of a band of pooled rows at a time: only they are kept (N13).
+    pub fn pooled<const SET: u16>(
+        &self,
+        x: &[i8],
+        acc: &mut [i32],
+        strip: &mut [i32],
+        workspace: &mut [i32],
+        indices: &mut [i8],
+    ) {
+        let slot = self.slot;
+        let row = slot.ps.w as usize * slot.ps.c as usize;
         for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
-            for (b, acc) in acc.chunks_mut(slot.band as usize * pooled).enumerate() {
-                self.band::<SET>(s, b * slot.band as usize, acc, strip, indices);
+            let x = &x[s * slot.xs.len()..][..slot.xs.len()];
+            for (b, acc) in acc.chunks_mut(slot.band as usize * row).enumerate() {
+                let first = b * slot.band as usize;
+                let indices = &mut indices[s * slot.winners()..];
+                self.band::<SET>(x, first, acc, strip, workspace, indices);
             }
         }
     }
 
     /// Narrowed outputs from sums that are computed twice, as many rows at a time as `words` has room for; gives their scale (N5).
-    pub fn streamed<const SET: u16>(mut self, words: &mut [i32], indices: &mut [i8], y: &mut [i8]) -> Scale {
+    pub fn streamed<const SET: u16>(
+        &self,
+        x: &[i8],
+        words: &mut [i32],
+        workspace: &mut [i32],
+        indices: &mut [i8],
+        y: &mut [i8],
+    ) -> Scale {
         let slot = self.slot;
         let row = slot.ps.w as usize * slot.ps.c as usize;
         let rows = if slot.pool.is_some() { slot.band as usize } else { (words.len() / row).min(slot.ps.h as usize) };
@@ -52,13 +69,14 @@ impl SumsCall<'_> {
         let (mut top, mut k) = (0, 0);
         for last in [false, true] {
             for (s, y) in y.chunks_exact_mut(slot.ps.len()).enumerate() {
+                let x = &x[s * slot.xs.len()..][..slot.xs.len()];
                 for (b, y) in y.chunks_mut(rows * row).enumerate() {
                     let (acc, first) = (&mut acc[..y.len()], b * rows);
                     if slot.pool.is_some() {
-                        self.band::<SET>(s, first, acc, strip, indices);
+                        let indices = &mut indices[slot.indices + s * slot.winners()..];
+                        self.band::<SET>(x, first, acc, strip, workspace, indices);
                     } else {
-                        let x = &self.x[s * slot.xs.len()..][..slot.xs.len()];
-                        self.rows::<SET>(x, first, y.len() / row, acc);
+                        self.rows::<SET>(x, first, y.len() / row, acc, workspace);
                     }
                     if slot.relu {
                         relu(acc);
@@ -76,25 +94,33 @@ impl SumsCall<'_> {
     }
 
     /// Sums of `rows` rows from `first` on, of the samples `x`.
-    fn rows<const SET: u16>(&mut self, x: &[i8], first: usize, rows: usize, acc: &mut [i32]) {
+    fn rows<const SET: u16>(&self, x: &[i8], first: usize, rows: usize, acc: &mut [i32], workspace: &mut [i32]) {
         let slot = self.slot;
         self.fill::<SET>(acc);
-        let (w, workspace) = (&self.w[..slot.weights()], &mut *self.workspace);
+        let w = &self.w[..slot.weights()];
         slot.layer.forward_of::<SET>(Forward { x, w, acc, workspace, xs: slot.xs, ys: slot.ss, first, rows });
     }
 
-    /// Pooled rows from `first` on of sample `s`, and their winners.
-    fn band<const SET: u16>(&mut self, s: usize, first: usize, acc: &mut [i32], strip: &mut [i32], indices: &mut [i8]) {
+    /// Pooled rows from `first` on of one sample, and their winners among those of the sample.
+    fn band<const SET: u16>(
+        &self,
+        x: &[i8],
+        first: usize,
+        acc: &mut [i32],
+        strip: &mut [i32],
+        workspace: &mut [i32],
+        indices: &mut [i8],
+    ) {
         let slot = self.slot;
         let Some(pool) = slot.pool else { return };
         let pooled = slot.ps.w as usize * slot.ps.c as usize;
         let (row, stride) = (slot.ss.w as usize * slot.ss.c as usize, pool.stride.0 as usize);
         let rows = slot.strip_rows(acc.len() / pooled);
         let strip = &mut strip[..rows * row];
-        self.rows::<SET>(&self.x[s * slot.xs.len()..][..slot.xs.len()], first * stride, rows, strip);
+        self.rows::<SET>(x, first * stride, rows, strip, workspace);
         for (i, acc) in acc.chunks_exact_mut(pooled).enumerate() {
-            let at = slot.indices + s * slot.ps.len() + (first + i) * pooled;
-            let index = &mut indices[if slot.taped { at } else { 0 }..][..pooled];
+            let at = if slot.taped { (first + i) * pooled } else { 0 };
+            let index = &mut indices[at..][..pooled];
             kernels::run(
                 #[inline(always)]
                 || pool.pool_sums(slot.ss, &strip[i * stride * row..], acc, index),
@@ -102,22 +128,31 @@ impl SumsCall<'_> {
         }
     }
 
-    /// Where sums start: the aligned bias, or 0 (N12).
+    /// Where all sums start (N12).
     fn fill<const SET: u16>(&self, acc: &mut [i32]) {
         if SET & BIAS == 0 || !self.slot.bias {
             acc.fill(0);
             return;
         }
+        let channels = self.slot.rows as usize;
+        let (start, rest) = acc.split_at_mut(channels);
+        self.start::<SET>(start);
+        for rest in rest.chunks_exact_mut(channels) {
+            rest.copy_from_slice(start);
+        }
+    }
+
+    /// Where the sums of one place start: the aligned bias, or 0 (N12).
+    fn start<const SET: u16>(&self, start: &mut [i32]) {
+        if SET & BIAS == 0 || !self.slot.bias {
+            start.fill(0);
+            return;
+        }
         let (acc_scale, b) = (self.acc_scale, self.bias_scale);
         let f = factor(i32::from(b.u) - i32::from(acc_scale.u), i32::from(b.d) - i32::from(acc_scale.d), 1);
         let shift = i32::from(acc_scale.s) - i32::from(b.s) - f.e;
-        let channels = self.slot.rows as usize;
-        let (start, rest) = acc.split_at_mut(channels);
         for (v, &b) in start.iter_mut().zip(&self.w[self.slot.weights()..]) {
             *v = align(i32::from(b) * f.m, shift, BIAS_LIMIT);
-        }
-        for rest in rest.chunks_exact_mut(channels) {
-            rest.copy_from_slice(start);
         }
     }
 }

@@ -35,6 +35,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod arena;
+pub mod cut;
 pub mod digest;
 pub mod error;
 pub mod file;

@@ -3,6 +3,7 @@
 //! Once a plan exists nothing here fails, allocates, or knows which machine it is on. Slices of a wrong length are the
 //! caller's bug and panic; owners (`Arena`, `heap::Model`) hand out the planned ones.
 
+use crate::cut::{items, over, parts_of_pass, scratch};
 use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
@@ -49,6 +50,7 @@ pub struct Net<'m, const SET: u16 = ALL> {
     first: usize,
     gradient_rows: usize,
     streamed: bool,
+    threads: usize,
     frozen: &'m [i8],
     weights: &'m mut [i8],
     activations: &'m mut [i8],
@@ -86,6 +88,7 @@ impl<'m, const SET: u16> Net<'m, SET> {
             first: sizes.first,
             gradient_rows: sizes.gradient_rows,
             streamed: sizes.streamed,
+            threads: sizes.threads,
             frozen: &frozen[..sizes.frozen],
             weights: &mut weights[..sizes.trained_weights()],
             activations,
@@ -106,6 +109,11 @@ impl<'m, const SET: u16> Net<'m, SET> {
     /// Number of outputs.
     pub fn output_len(&self) -> usize {
         self.slots[self.slots.len() - 1].ys.len()
+    }
+
+    /// Threads that a batch is cut over: worth a pool if more than 1.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Seed and step.
@@ -230,19 +238,36 @@ impl<'m, const SET: u16> Net<'m, SET> {
                     let acc_scale = scale.times(self.scales[i].w).shifted(exponent);
                     let w = part(self.frozen, self.weights, slot);
                     let workspace = &mut *self.workspace;
-                    let call = SumsCall { slot, x, w, acc_scale, bias_scale: self.scales[i].b, workspace };
+                    let call = SumsCall { slot, w, acc_scale, bias_scale: self.scales[i].b };
                     if SET & STREAMED != 0 && self.streamed {
-                        scale = call.streamed::<SET>(self.words, self.indices, y);
+                        scale = call.streamed::<SET>(x, self.words, workspace, self.indices, y);
                     } else {
-                        let (acc, strip) = self.words.split_at_mut(samples * slot.ps.len());
-                        match slot.pool {
-                            None => call.whole::<SET>(acc),
-                            Some(_) => call.pooled::<SET>(acc, strip, self.indices),
-                        }
-                        if slot.relu {
-                            relu(acc);
-                        }
-                        scale = narrow(acc, acc_scale, y);
+                        let (acc, strips) = self.words.split_at_mut(samples * slot.ps.len());
+                        let indices = if slot.taped {
+                            items(&mut self.indices[slot.indices..][..samples * slot.winners()], slot.winners())
+                        } else {
+                            scratch(&mut *self.indices, slot.ps.w as usize * slot.ps.c as usize)
+                        };
+                        let rest = (indices, scratch(strips, slot.strip()), scratch(workspace, slot.workspace));
+                        let work = (items(x, slot.xs.len()), items(&mut *acc, slot.ps.len()), rest);
+                        let top = over(work, samples, slot.parts(samples, self.threads), &|(x, acc, rest)| {
+                            let (indices, strip, workspace) = rest;
+                            if let Some(top) = call.direct::<SET>(x.slice, acc.slice, indices.slice) {
+                                return top;
+                            }
+                            match slot.pool {
+                                None => call.whole::<SET>(x.slice, acc.slice, workspace.slice),
+                                Some(_) => {
+                                    let indices = indices.slice;
+                                    call.pooled::<SET>(x.slice, acc.slice, strip.slice, workspace.slice, indices);
+                                }
+                            }
+                            if slot.relu {
+                                relu(acc.slice);
+                            }
+                            peak(acc.slice)
+                        });
+                        scale = narrow_from(acc, top, acc_scale, y, self.threads);
                     }
                 }
                 Role::MaxPool(pool) if SET & POOL_ALONE != 0 => {
@@ -322,8 +347,13 @@ impl<'m, const SET: u16> Net<'m, SET> {
                         scale = widened(scale, input_errors_twice::<SET>(slot, w, errors, x, self.words, dx));
                     } else {
                         let acc = &mut self.words[..x.len()];
-                        input_errors::<SET>(slot, w, errors, x, acc, 0..slot.xs.h as usize);
-                        scale = narrow(acc, scale, dx);
+                        let work = (errors, items(x, slot.xs.len()), items(&mut *acc, slot.xs.len()));
+                        let parts = slot.parts(samples, self.threads);
+                        let top = over(work, samples, parts, &|(errors, x, acc)| {
+                            input_errors::<SET>(slot, w, errors, x.slice, acc.slice, 0..slot.xs.h as usize);
+                            peak(acc.slice)
+                        });
+                        scale = narrow_from(acc, top, scale, dx, self.threads);
                     }
                 }
             }
@@ -342,6 +372,7 @@ impl<'m, const SET: u16> Net<'m, SET> {
                     error: dy_scale,
                     samples,
                     gradient_rows: self.gradient_rows,
+                    threads: self.threads,
                     state: *self.state,
                     recipe,
                 }
@@ -398,6 +429,16 @@ fn two<T>(all: &mut [T], x: core::ops::Range<usize>, y: core::ops::Range<usize>)
         let (left, right) = all.split_at_mut(x.start);
         (&right[..x.end - x.start], &mut left[y])
     }
+}
+
+/// Narrows sums of largest magnitude `top` (N5) and gives their scale.
+fn narrow_from(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], threads: usize) -> Scale {
+    let (n, k) = (acc.len(), excess(top));
+    over((items(acc, 1), items(q, 1)), n, parts_of_pass(n, threads), &|(acc, q)| {
+        narrow_by(acc.slice, k, q.slice);
+        0
+    });
+    widened(scale, k)
 }
 
 /// acc = 0 where x ≤ 0 (N18).

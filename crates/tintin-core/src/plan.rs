@@ -27,6 +27,8 @@ pub struct Options {
     pub gradient_rows: u32,
     /// Sums of a pooled layer held as a whole map and not one pooled row at a time: faster on hosts.
     pub whole_maps: bool,
+    /// Threads a batch is cut over, at most: sums and workspace for each; needs the feature `threads`.
+    pub threads: u32,
     /// Most bytes the plan may take: above it sums are computed twice instead of held, and then the plan is refused.
     pub ram_limit: usize,
 }
@@ -34,12 +36,25 @@ pub struct Options {
 impl Options {
     /// Training of all layers in batches of `batch` with the least memory.
     pub const fn training(batch: u32) -> Self {
-        Self { batch, train_from: 0, training: true, gradient_rows: 1, whole_maps: false, ram_limit: usize::MAX }
+        Self {
+            batch,
+            train_from: 0,
+            training: true,
+            gradient_rows: 1,
+            whole_maps: false,
+            threads: 1,
+            ram_limit: usize::MAX,
+        }
     }
 
     /// The same with room for speed: for hosts, where memory is no concern.
     pub const fn spacious(self) -> Self {
         Self { gradient_rows: 0, whole_maps: true, ..self }
+    }
+
+    /// The same for at most `threads` threads.
+    pub const fn threads(self, threads: u32) -> Self {
+        Self { threads, ..self }
     }
 
     /// Prediction, sample by sample.
@@ -109,6 +124,7 @@ pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut 
         first: 0,
         batch: options.batch as usize,
         gradient_rows: options.gradient_rows as usize,
+        threads: 1,
         streamed: false,
         weights: 0,
         frozen: 0,
@@ -233,6 +249,7 @@ const fn assign_slots(
                 }
                 sizes.weights += slots[n].weights() + slots[n].biases();
                 sizes.workspace = max(sizes.workspace, need.workspace as usize);
+                sizes.threads = max(sizes.threads, slots[n].parts(options.batch as usize, options.threads as usize));
                 flat = false;
                 backward_terms = need.backward_terms;
                 n += 1;
@@ -245,6 +262,7 @@ const fn assign_slots(
         return Err(PlanError::list("no layer computes anything"));
     }
     sizes.slots = n;
+    sizes.workspace *= sizes.threads;
     sizes.first = if first == usize::MAX { n } else { first };
     if first == usize::MAX {
         sizes.frozen = sizes.weights;
@@ -314,7 +332,7 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
         let slot = &mut slots[i];
         let mut words = match (slot.sums(), sizes.streamed) {
             (false, _) => 0,
-            (true, false) => batch * slot.ps.len() + slot.strip(),
+            (true, false) => batch * slot.ps.len() + sizes.threads * slot.strip(),
             (true, true) => max(slot.band as usize, 1) * slot.ps.w as usize * slot.ps.c as usize + slot.strip(),
         };
         slot.taped = options.training && i >= sizes.first;
@@ -324,7 +342,7 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
                 sizes.indices += batch * slot.ps.len();
             }
             let turn = (sizes.slots - 1 - i) % 2;
-            words = max(words, slot_gradient(slot, options.gradient_rows));
+            words = max(words, slot_gradient(slot, options.gradient_rows, sizes.threads));
             sizes.deltas[turn] = max(sizes.deltas[turn], batch * slot.ys.len());
             if i > sizes.first {
                 let row = slot.xs.w as usize * slot.xs.c as usize;
@@ -332,7 +350,7 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
             }
         } else if slot.pools() {
             // winners nobody asks for: one pooled row, again and again
-            sizes.indices = max(sizes.indices, slot.ps.w as usize * slot.ps.c as usize);
+            sizes.indices = max(sizes.indices, sizes.threads * slot.ps.w as usize * slot.ps.c as usize);
         }
         if i + 1 == sizes.slots {
             words = max(words, batch * slot.ys.len()); // output errors, also when only the loss is asked for
@@ -348,10 +366,11 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
     widest
 }
 
-/// Words of a slot's gradient block; the bias needs one row of its own.
-const fn slot_gradient(slot: &Slot, rows_at_once: u32) -> usize {
+/// Words of a slot's gradient block, one a thread where they cut the samples; the bias needs one row of its own.
+const fn slot_gradient(slot: &Slot, rows_at_once: u32, threads: usize) -> usize {
     let rows = if rows_at_once == 0 || rows_at_once > slot.rows { slot.rows } else { rows_at_once };
-    max(max(rows as usize * slot.row as usize, slot.biases()), OUTER_WORDS)
+    let blocks = if slot.adds_up_samples() { threads } else { 1 };
+    max(max(blocks * rows as usize * slot.row as usize, slot.biases()), OUTER_WORDS)
 }
 
 const fn max(a: usize, b: usize) -> usize {

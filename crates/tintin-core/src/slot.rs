@@ -1,5 +1,6 @@
 //! What a plan consists of: slots with their offsets, and sizes by role.
 
+use crate::cut::parts;
 use crate::layers::{BIAS, Layer, MaxPool2d, POOL_ALONE, RELU_ALONE, Role};
 use crate::shape::Shape;
 use crate::tensor::Scale;
@@ -131,6 +132,16 @@ impl Slot {
         self.ss.places() * self.weights()
     }
 
+    /// Parts that `samples` samples are cut into for at most `threads` threads.
+    pub(crate) const fn parts(&self, samples: usize, threads: usize) -> usize {
+        parts(samples, self.products(), threads)
+    }
+
+    /// Threads cut a gradient by samples and add up, not by weight rows: where a row is small and meets many places.
+    pub(crate) const fn adds_up_samples(&self) -> bool {
+        self.ss.places() > 1
+    }
+
     /// What the slot needs of the code, as a set of layers.
     pub const fn bits(&self) -> u16 {
         match self.role {
@@ -176,6 +187,8 @@ pub struct Sizes {
     pub batch: usize,
     /// Gradient rows held at once; 0 means all.
     pub gradient_rows: usize,
+    /// Threads that a batch is cut over: 1 where no slot has enough to do for two.
+    pub threads: usize,
     /// Sums and input errors are computed twice, some rows at a time, first for their peak: slower, in less memory.
     pub streamed: bool,
     /// All weights and biases, i8.

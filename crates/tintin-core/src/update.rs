@@ -1,5 +1,6 @@
 //! The update of a slot: exact gradient rows, a block at a time, and the rule that turns each into new weights (N19, N21).
 
+use crate::cut::{items, over, parts_of_pass, scratch};
 use crate::kernels::Outer;
 use crate::layers::{BIAS, Errors, Gradient};
 use crate::net::State;
@@ -25,6 +26,7 @@ pub(crate) struct Update<'a> {
     pub error: Scale,
     pub samples: usize,
     pub gradient_rows: usize,
+    pub threads: usize,
     pub state: State,
     pub recipe: &'a Recipe,
 }
@@ -38,15 +40,17 @@ impl Update<'_> {
         match self.recipe.rule {
             Rule::TinTin { margin } => {
                 let a = self.alignment(self.gradient, self.scales.w, margin);
-                let outer = self.samples == 1 && self.slot.layer.is_outer();
-                if outer {
+                let rounding = self.recipe.rounding;
+                if self.samples == 1 && self.slot.layer.is_outer() {
                     self.outer(weights, a);
-                }
-                for o in (0..if outer { 0 } else { rows }).step_by(block) {
-                    let count = block.min(rows - o);
-                    self.rows::<SET>(o..o + count);
-                    let (w, g) = (&mut weights[o * row..][..count * row], &self.words[..count * row]);
-                    tintin_rows(w, g, row, a, self.recipe.rounding, |i| self.draws(o + i));
+                } else {
+                    for (b, weights) in weights.chunks_mut(block * row).enumerate() {
+                        let first = b * block;
+                        self.rows::<SET>(first..first + weights.len() / row);
+                        self.step(weights, first, |w, g, first| {
+                            tintin_rows(w, g, row, a, rounding, |r| self.draws(first + r));
+                        });
+                    }
                 }
                 if SET & BIAS != 0 && !bias.is_empty() {
                     self.bias_row();
@@ -64,16 +68,17 @@ impl Update<'_> {
                     top = peak(&self.words[..count * row]).max(top);
                 }
                 if let Some(n) = NitiShift::new(top, mu) {
-                    for o in (0..rows).step_by(block) {
-                        let count = block.min(rows - o);
+                    let rounding = self.recipe.rounding;
+                    for (b, weights) in weights.chunks_mut(block * row).enumerate() {
+                        let first = b * block;
                         if block < rows {
-                            self.rows::<SET>(o..o + count);
+                            self.rows::<SET>(first..first + weights.len() / row);
                         }
-                        let w = weights[o * row..].chunks_exact_mut(row);
-                        let pairs = w.zip(self.words.chunks_exact(row)).take(count);
-                        for (i, (w, g)) in pairs.enumerate() {
-                            niti_row(w, g, n, self.recipe.rounding, self.draws(o + i));
-                        }
+                        self.step(weights, first, |w, g, first| {
+                            for (r, (w, g)) in w.chunks_exact_mut(row).zip(g.chunks_exact(row)).enumerate() {
+                                niti_row(w, g, n, rounding, self.draws(first + r));
+                            }
+                        });
                     }
                 }
                 if SET & BIAS != 0 && !bias.is_empty() {
@@ -110,10 +115,43 @@ impl Update<'_> {
 
     /// Exact gradient of some weight rows, into the words.
     fn rows<const SET: u16>(&mut self, rows: core::ops::Range<usize>) {
-        let acc = &mut self.words[..rows.len() * self.slot.row as usize];
-        acc.fill(0);
-        let (x, errors, xs) = (self.x, self.errors, self.slot.xs);
-        self.slot.layer.gradient_of::<SET>(Gradient { x, errors, acc, xs, rows, workspace: self.workspace });
+        let (layer, xs, row) = (self.slot.layer, self.slot.xs, self.slot.row as usize);
+        let gradient = |x, errors, rows, acc: &mut [i32], workspace| {
+            acc.fill(0);
+            layer.gradient_of::<SET>(Gradient { x, errors, acc, xs, rows, workspace });
+            0
+        };
+        let (x, errors, len, count) = (self.x, self.errors, rows.len() * row, rows.len());
+        let workspace = scratch(&mut *self.workspace, self.slot.workspace);
+        if !self.slot.adds_up_samples() {
+            let parts = self.slot.parts(self.samples, self.threads);
+            let work = (rows, items(&mut self.words[..len], row), workspace);
+            over(work, count, parts, &|(rows, acc, workspace)| gradient(x, errors, rows, acc.slice, workspace.slice));
+            return;
+        }
+        let parts = self.slot.parts(self.samples, self.threads);
+        let work = (items(x, xs.len()), errors, scratch(&mut self.words[..parts * len], len), workspace);
+        over(work, self.samples, parts, &|(x, errors, acc, workspace)| {
+            gradient(x.slice, errors, rows.clone(), acc.slice, workspace.slice)
+        });
+        let (sums, others) = self.words[..parts * len].split_at_mut(len);
+        for other in others.chunks_exact(len) {
+            for (sum, part) in sums.iter_mut().zip(other) {
+                *sum = sum.wrapping_add(*part);
+            }
+        }
+    }
+
+    /// Moves the weight rows from number `first` on by the gradient in the words: `apply` does so for some rows, with their first number.
+    #[inline(always)]
+    fn step(&self, weights: &mut [i8], first: usize, apply: impl Fn(&mut [i8], &[i32], usize) + Sync) {
+        let (row, n) = (self.slot.row as usize, weights.len());
+        let rows = n / row;
+        let work = (first..first + rows, items(weights, row), items(&self.words[..n], row));
+        over(work, rows, parts_of_pass(n, self.threads).min(rows), &|(rows, w, g)| {
+            apply(w.slice, g.slice, rows.start);
+            0
+        });
     }
 
     /// Exact gradient of the bias, into the words.

@@ -120,39 +120,57 @@ impl<'py> Targets<'py> {
         Ok(Self::Labels(y))
     }
 
-    /// Target `i`, appended to the batch.
-    pub fn push(&self, i: usize, outputs: usize, batch: &mut Batch) {
+    /// Target `i`, appended to the copies.
+    fn push(&self, i: usize, outputs: usize, copies: &mut Copies) {
         match self {
-            Self::Labels(y) => batch.labels.extend(y.as_slice().ok().and_then(|y| y.get(i))),
-            Self::Values(y, _) => {
+            Self::Labels(y) => copies.labels.extend(y.as_slice().ok().and_then(|y| y.get(i))),
+            Self::Values(y, exponent) => {
+                copies.exponent = *exponent;
                 if let Some(y) = y.as_slice().ok().and_then(|y| y.chunks_exact(outputs).nth(i)) {
-                    batch.values.extend(y.iter().map(|v| (*v).max(-127)));
+                    copies.values.extend(y.iter().map(|v| (*v).max(-127)));
                 }
             }
         }
     }
 }
 
-/// Copies of one batch, so that the interpreter is free while the engine works on them.
+/// Copies of some samples and their targets, so that the interpreter is free while the engine works on them.
 #[derive(Default)]
-pub struct Batch {
+pub struct Copies {
     pub x: Vec<i8>,
     labels: Vec<u16>,
     values: Vec<i8>,
+    exponent: i16,
 }
 
-impl Batch {
-    pub fn clear(&mut self) {
-        self.x.clear();
-        self.labels.clear();
-        self.values.clear();
+impl Copies {
+    /// Takes the samples `order` in place of those before.
+    pub fn take(&mut self, samples: &Samples<'_>, inputs: usize, order: impl ExactSizeIterator<Item = usize>) {
+        self.x.resize(order.len().saturating_mul(inputs), 0);
+        for (i, out) in order.zip(self.x.chunks_exact_mut(inputs)) {
+            samples.copy(i, out);
+        }
     }
 
-    /// The targets of this batch.
-    pub fn target(&self, targets: &Targets<'_>) -> Target<'_> {
-        match targets {
-            Targets::Labels(_) => Target::Labels(&self.labels),
-            Targets::Values(_, exponent) => Target::Values(&self.values, *exponent),
-        }
+    /// Takes the targets of the samples `order` in place of those before.
+    pub fn take_targets(&mut self, targets: &Targets<'_>, outputs: usize, order: impl Iterator<Item = usize>) {
+        self.labels.clear();
+        self.values.clear();
+        order.for_each(|i| targets.push(i, outputs, self));
+    }
+
+    /// The target of the sample that was taken as number `i`, if targets were taken; `outputs` are values a sample.
+    pub fn target(&self, i: usize, outputs: usize) -> Option<Target<'_>> {
+        let label = self.labels.chunks(1).nth(i).map(Target::Labels);
+        let values = || self.values.chunks_exact(outputs.max(1)).nth(i);
+        label.or_else(|| values().map(|values| Target::Values(values, self.exponent)))
+    }
+
+    /// Inputs and targets, `size` samples at a time; the last may be fewer. `inputs` and `outputs` are values a sample.
+    pub fn batches(&self, size: usize, inputs: usize, outputs: usize) -> impl Iterator<Item = (&[i8], Target<'_>)> {
+        let (x, y) = (size.saturating_mul(inputs), size.saturating_mul(outputs));
+        let labels = self.labels.chunks(size).map(Target::Labels);
+        let values = self.values.chunks(y).map(|values| Target::Values(values, self.exponent));
+        self.x.chunks(x).zip(labels.chain(values))
     }
 }

@@ -2,22 +2,27 @@
 
 use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use tintin_core::cut::{self, Cut, Share, items, over, scratch};
 use tintin_core::heap::Model;
 use tintin_core::layers::{Fields, Layer};
+use tintin_core::loss::{Score, Target};
+use tintin_core::net::Net;
 use tintin_core::plan::{Options, Slot, SlotScales};
 use tintin_core::shape::Shape;
 use tintin_core::tensor::Scale;
 
-use crate::arrays::{Batch, Samples, Targets};
+use crate::arrays::{Copies, Samples, Targets};
 use crate::error::{self, value};
 use crate::memory;
 use crate::recipe::{self, Recipe};
+use crate::threads;
 
 /// One setting of all layers: name, outputs, kernel, stride, padding, bias; zeros where a layer has no such setting.
 type Spec = (String, u16, (u16, u16), (u16, u16), (u16, u16), bool);
@@ -53,7 +58,35 @@ fn listen(py: Python<'_>) -> PyResult<()> {
 
 /// A training plan for the host.
 fn host(batch: u32, train_from: usize) -> Options {
-    Options::training(batch).train_from(train_from).spacious()
+    let threads = u32::try_from(threads::get_num_threads()).unwrap_or(1);
+    Options::training(batch).train_from(train_from).spacious().threads(threads)
+}
+
+/// How many batches or samples to take between two looks at signals: what takes some milliseconds, so that Ctrl-C is heard at once
+/// and looking costs nothing.
+struct Pace {
+    count: usize,
+    most: usize,
+}
+
+impl Pace {
+    /// Least and most time between two looks.
+    const TIMES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
+    /// Most bytes of samples copied at a time; one batch or sample is always taken.
+    const BYTES: usize = 1 << 20;
+
+    fn new(bytes_each: usize) -> Self {
+        Self { count: 1, most: Self::BYTES.checked_div(bytes_each).unwrap_or(1).max(1) }
+    }
+
+    /// After `count` took so long.
+    fn keep(&mut self, time: Duration) {
+        if time < Self::TIMES.0 {
+            self.count = self.count.saturating_mul(2).min(self.most);
+        } else if time > Self::TIMES.1 {
+            self.count = self.count.div_ceil(2);
+        }
+    }
 }
 
 #[pymethods]
@@ -211,7 +244,7 @@ impl Engine {
     /// Trains on the samples named by `order`, `batch_size` at a time; returns the loss sum (2^-16) and the right answers.
     ///
     /// `plan_batch` is the largest batch of this and the calls to come, so that one plan serves them all.
-    /// The interpreter is free while a batch is computed; Ctrl-C is heard between batches.
+    /// The interpreter is free while some batches are computed; Ctrl-C is heard between them.
     #[pyo3(signature = (x, exponent, y, target_exponent, order, batch_size, plan_batch, recipe, train_from))]
     #[allow(clippy::too_many_arguments)]
     fn train(
@@ -237,28 +270,30 @@ impl Engine {
             return Err(value(format!("sample {i} of {} does not exist", samples.count())));
         }
         let options = host(plan_batch, train_from);
-        model.net(options).map_err(error::plan)?;
+        let threads = model.net(options).map_err(error::plan)?.threads();
         if batch_size == 0 || batch_size > plan_batch {
             return Err(value(format!("batch_size must be 1 to plan_batch, which is {plan_batch}, got {batch_size}")));
         }
+        let pool = if threads > 1 { threads::pool()? } else { None };
         model.recipe = Some(recipe.0); // only now: what cannot be planned leaves the model as it was
         drop(model);
-        let mut batch = Batch::default();
-        let mut score = tintin_core::loss::Score::default();
-        for part in order.chunks(batch_size as usize) {
-            batch.clear();
-            batch.x.resize(part.len().saturating_mul(inputs), 0);
-            for (&i, out) in part.iter().zip(batch.x.chunks_exact_mut(inputs)) {
-                samples.copy(i as usize, out);
-            }
-            for &i in part {
-                targets.push(i as usize, outputs, &mut batch);
-            }
-            let target = batch.target(&targets);
+        let (mut copies, mut score, mut rest) = (Copies::default(), Score::default(), order);
+        let size = batch_size as usize;
+        let mut pace = Pace::new(size.saturating_mul(inputs));
+        while !rest.is_empty() {
+            let part;
+            (part, rest) = rest.split_at(size.saturating_mul(pace.count).min(rest.len()));
+            copies.take(&samples, inputs, part.iter().map(|&i| i as usize));
+            copies.take_targets(&targets, outputs, part.iter().map(|&i| i as usize));
             let mut model = self.lock(py)?;
             let mut net = model.net(options).map_err(error::plan)?;
-            let (net, x) = (&mut net, &batch.x);
-            score = score.plus(py.detach(|| net.train_step(x, exponent, target, &recipe.0)));
+            let (net, copies, pool, start) = (&mut net, &copies, pool.as_deref(), Instant::now());
+            let steps = || {
+                let batches = copies.batches(size, inputs, outputs);
+                batches.fold(score, |score, (x, target)| score.plus(net.train_step(x, exponent, target, &recipe.0)))
+            };
+            score = py.detach(|| threads::run(pool, steps));
+            pace.keep(start.elapsed());
             // between batches anyone may use the net: another thread, or a signal handler that saves it
             drop(model);
             py.check_signals()?;
@@ -275,23 +310,16 @@ impl Engine {
         exponent: i16,
     ) -> PyResult<(Bound<'py, PyArray2<i8>>, Bound<'py, PyArray2<i16>>)> {
         let mut model = self.lock(py)?;
-        let inputs = model.input().len();
-        let samples = Samples::new(x, inputs)?;
-        let mut net = model.net(Options::inference().spacious()).map_err(error::plan)?;
-        let outputs = net.output_len();
-        let (mut mantissas, mut scales) = (room(samples.count(), outputs)?, room(samples.count(), 3)?);
-        let mut one = vec![0; inputs];
-        for i in 0..samples.count() {
-            samples.copy(i, &mut one);
-            let (net, one, mantissas, scales) = (&mut net, &one, &mut mantissas, &mut scales);
-            py.detach(|| {
-                let y = net.predict(one, exponent);
-                mantissas.extend_from_slice(y.mantissas);
-                scales.extend_from_slice(&[y.scale.s, y.scale.u, y.scale.d]);
-            });
-            listen(py)?;
-        }
+        let samples = Samples::new(x, model.input().len())?;
+        let outputs = model.slots().last().map_or(0, |slot| slot.ys.len());
         let n = samples.count();
+        let (mut mantissas, mut scales) = (zeros(n, outputs)?, zeros(n, 3)?);
+        let out = (items(&mut mantissas[..], outputs), items(&mut scales[..], 3));
+        each(py, &mut model, &samples, None, out, &|net, x, _, (mantissas, scales)| {
+            let y = net.predict(x, exponent);
+            mantissas.slice.copy_from_slice(y.mantissas);
+            scales.slice.copy_from_slice(&[y.scale.s, y.scale.u, y.scale.d]);
+        })?;
         Ok((PyArray1::from_vec(py, mantissas).reshape([n, outputs])?, PyArray1::from_vec(py, scales).reshape([n, 3])?))
     }
 
@@ -307,27 +335,19 @@ impl Engine {
         loss: &str,
     ) -> PyResult<(u64, u32)> {
         let mut model = self.lock(py)?;
-        let inputs = model.input().len();
-        let samples = Samples::new(x, inputs)?;
+        let samples = Samples::new(x, model.input().len())?;
         let loss = recipe::loss(loss)?;
-        recipe::check_outputs(loss, model.slots().last().map_or(0, |slot| slot.ys.len()))?;
-        let mut net = model.net(Options::inference().spacious()).map_err(error::plan)?;
-        let outputs = net.output_len();
+        let outputs = model.slots().last().map_or(0, |slot| slot.ys.len());
+        recipe::check_outputs(loss, outputs)?;
         let targets = Targets::new(y, target_exponent, samples.count(), outputs)?;
-        let mut batch = Batch::default();
-        batch.x.resize(inputs, 0);
-        let mut score = tintin_core::loss::Score::default();
-        for i in 0..samples.count() {
-            let mut x = std::mem::take(&mut batch.x);
-            batch.clear();
-            samples.copy(i, &mut x);
-            batch.x = x;
-            targets.push(i, outputs, &mut batch);
-            let target = batch.target(&targets);
-            let (net, x) = (&mut net, &batch.x);
-            score = score.plus(py.detach(|| net.evaluate(x, exponent, target, loss)));
-            listen(py)?;
-        }
+        let mut scores = zeros::<Score>(samples.count(), 1)?;
+        let out = items(&mut scores[..], 1);
+        each(py, &mut model, &samples, Some((&targets, outputs)), out, &|net, x, target, score| {
+            if let (Some(target), Some(score)) = (target, score.slice.first_mut()) {
+                *score = net.evaluate(x, exponent, target, loss);
+            }
+        })?;
+        let score = scores.into_iter().fold(Score::default(), Score::plus);
         Ok((score.loss, score.correct))
     }
 
@@ -350,12 +370,65 @@ impl Engine {
     }
 }
 
-/// Room for `count` results of `each` values, or a `MemoryError` where Rust would abort the process.
-fn room<T>(count: usize, each: usize) -> PyResult<Vec<T>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(count.saturating_mul(each))
+/// Calls `one` for every sample with a net, the sample, its target if there are targets, and its share of `out`: some at a time, and over
+/// threads where there is enough to do, each with a copy of the model.
+fn each<W: Cut>(
+    py: Python<'_>,
+    model: &mut Model,
+    samples: &Samples<'_>,
+    targets: Option<(&Targets<'_>, usize)>,
+    mut out: W,
+    one: &(impl Fn(&mut Net<'_>, &[i8], Option<Target<'_>>, W) + Sync),
+) -> PyResult<()> {
+    let (n, inputs, options) = (samples.count(), model.input().len(), Options::inference().spacious());
+    let products = model.slots().iter().fold(0usize, |sum, slot| sum.saturating_add(slot.products()));
+    let copies_worth = cut::parts(n, products, threads::get_num_threads());
+    let pool = if copies_worth > 1 { threads::pool()? } else { None };
+    let mut others = vec![model.clone(); copies_worth.saturating_sub(1)];
+    let mut crew: Vec<&mut Model> = std::iter::once(model).chain(&mut others).collect();
+    for member in &mut crew {
+        member.net(options).map_err(error::plan)?;
+    }
+    let (mut copies, mut pace, mut done) = (Copies::default(), Pace::new(inputs), 0usize);
+    while done < n {
+        let range = done..done.saturating_add(pace.count).min(n);
+        done = range.end;
+        let (count, outputs) = (range.len(), targets.map_or(0, |(_, outputs)| outputs));
+        copies.take(samples, inputs, range.clone());
+        if let Some((targets, outputs)) = targets {
+            copies.take_targets(targets, outputs, range);
+        }
+        let (now, later) = out.cut(count, 0);
+        out = later;
+        let parts = cut::parts(count, products, crew.len());
+        let work = (0..count, scratch(&mut crew[..], 1), items(&copies.x[..], inputs), now);
+        let (copies, pool, start) = (&copies, pool.as_deref(), Instant::now());
+        let part = |(range, crew, x, mut out): (std::ops::Range<usize>, Share<&mut [&mut Model]>, Share<&[i8]>, W)| {
+            // planned above, so the plan is there
+            if let Some(Ok(mut net)) = crew.slice.first_mut().map(|member| member.net(options)) {
+                for (i, x) in range.zip(x.slice.chunks_exact(inputs)) {
+                    let own;
+                    (own, out) = out.cut(1, 0);
+                    one(&mut net, x, copies.target(i, outputs), own);
+                }
+            }
+            0
+        };
+        py.detach(|| threads::run(pool, || over(work, count, parts, &part)));
+        pace.keep(start.elapsed());
+        listen(py)?;
+    }
+    Ok(())
+}
+
+/// `count` results of `each` values, all zero, or a `MemoryError` where Rust would abort the process.
+fn zeros<T: Clone + Default>(count: usize, each: usize) -> PyResult<Vec<T>> {
+    let (mut zeros, len) = (Vec::new(), count.saturating_mul(each));
+    zeros
+        .try_reserve_exact(len)
         .map_err(|_| PyMemoryError::new_err(format!("no room for {count} samples of {each} outputs")))?;
-    Ok(room)
+    zeros.resize(len, T::default());
+    Ok(zeros)
 }
 
 fn tensor<'py>(py: Python<'py>, slot: &Slot, bias: bool, scales: &SlotScales) -> PyResult<Bound<'py, PyDict>> {

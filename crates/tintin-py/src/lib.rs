@@ -6,12 +6,15 @@ mod engine;
 mod error;
 mod memory;
 mod recipe;
+mod threads;
 
 use pyo3::prelude::*;
 
 /// The engine of tintin. Private: use the names in `tintin`.
 #[pymodule(gil_used = false)]
 fn _tintin(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    threads::initialise()?;
+    check_kernels()?;
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add("NUMERICS", tintin_core::NUMERICS)?;
     m.add("FORMAT", tintin_core::FORMAT)?;
@@ -19,7 +22,20 @@ fn _tintin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<recipe::Recipe>()?;
     m.add_function(wrap_pyfunction!(kernels, m)?)?;
     m.add_function(wrap_pyfunction!(shuffle, m)?)?;
+    m.add_function(wrap_pyfunction!(threads::get_num_threads, m)?)?;
+    m.add_function(wrap_pyfunction!(threads::set_num_threads, m)?)?;
     Ok(())
+}
+
+/// Refuses kernels that were asked for and are not to be had, before anything is measured with others.
+fn check_kernels() -> PyResult<()> {
+    match std::env::var("TINTIN_KERNELS") {
+        Ok(asked) if !asked.is_empty() && asked != tintin_core::kernels::name() => {
+            let present = tintin_core::kernels::names().collect::<Vec<_>>().join(", ");
+            Err(error::value(format!("TINTIN_KERNELS is '{asked}'; this machine has {present}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Name of the instruction set the kernels use on this machine.

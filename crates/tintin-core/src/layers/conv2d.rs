@@ -5,7 +5,7 @@
 //! x, so forward gathers runs into patches, four at a time, and both backward sums walk runs, for non-zero errors only (three of four
 //! are zero behind a 2×2 pool). Bounds: kh·kw·c ≤ 132 624 (66 052 with a bias); kh·kw·o ≤ 132 624. Height 1 serves one-dimensional signals.
 
-use super::{Backward, Errors, Fields, Forward, Gradient, Need, Pooled, Role, Sums, check_sum, check_window, windows};
+use super::{Backward, Errors, Fields, Forward, Gradient, Need, Role, Sums, Whole, check_sum, check_window, windows};
 use crate::kernels::{self, LANES, Taps, Windows, axpy};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
@@ -238,7 +238,8 @@ impl Sums for Conv2d {
         let k = self.fan_in(xs);
         let (w, channels) = (ys.w as usize, ys.c as usize);
         let places = Windows::places(call.rows, w);
-        if self.direct(xs, ys, call.first).maxima(&places, call.x, call.w, call.acc, &mut []) {
+        let out = kernels::Outputs { acc: &mut *call.acc, winners: &mut [], sums: kernels::Sums::Added };
+        if self.direct(xs, ys, call.first).maxima(&places, call.x, call.w, out).is_some() {
             return;
         }
         let samples = call.x.chunks_exact(xs.len()).zip(call.acc.chunks_exact_mut(call.rows * w * channels));
@@ -252,15 +253,14 @@ impl Sums for Conv2d {
     }
 
     #[inline(always)]
-    fn pooled(&self, call: Pooled<'_>) -> bool {
-        let Pooled { x, w, acc, winners, pool, xs, ys, ps } = call;
-        let windows = Windows {
-            kernel: (pool.kernel.0 as usize, pool.kernel.1 as usize),
-            stride: (pool.stride.0 as usize, pool.stride.1 as usize),
-            rows: ps.h as usize,
-            columns: ps.w as usize,
-        };
-        self.direct(xs, ys, 0).maxima(&windows, x, w, acc, winners)
+    fn whole(&self, call: Whole<'_>) -> Option<u32> {
+        let Whole { x, w, acc, winners, pool, relu, xs, ys, ps } = call;
+        let mut windows = Windows::places(ps.h as usize, ps.w as usize);
+        if let Some(pool) = pool {
+            windows.kernel = (pool.kernel.0 as usize, pool.kernel.1 as usize);
+            windows.stride = (pool.stride.0 as usize, pool.stride.1 as usize);
+        }
+        self.direct(xs, ys, 0).maxima(&windows, x, w, Whole::outputs(acc, winners, relu))
     }
 
     #[inline(always)]
@@ -321,11 +321,16 @@ impl Sums for Conv2d {
     }
 }
 
+/// Height and width as kernels take them.
+#[inline(always)]
+fn size((h, w): (u16, u16)) -> (usize, usize) {
+    (usize::from(h), usize::from(w))
+}
+
 /// The errors as kernels take them.
 #[inline(always)]
 fn direct_errors(errors: Errors<'_>) -> kernels::Errors<'_> {
     let Errors { dy, index, pool, ps } = errors;
-    let size = |(h, w): (u16, u16)| (usize::from(h), usize::from(w));
     let (kernel, stride) = pool.map_or(((1, 1), (1, 1)), |pool| (size(pool.kernel), size(pool.stride)));
     kernels::Errors { dy, index, kernel, stride, ps }
 }
@@ -334,14 +339,8 @@ impl Conv2d {
     /// In the words of the kernels, output rows from `first` on.
     #[inline(always)]
     fn direct(&self, xs: Shape, ys: Shape, first: usize) -> kernels::Conv2d {
-        kernels::Conv2d {
-            kernel: (self.kernel.0 as usize, self.kernel.1 as usize),
-            stride: (self.stride.0 as usize, self.stride.1 as usize),
-            padding: (self.padding.0 as usize, self.padding.1 as usize),
-            xs,
-            ys,
-            first,
-        }
+        let (kernel, stride, padding) = (size(self.kernel), size(self.stride), size(self.padding));
+        kernels::Conv2d { kernel, stride, padding, xs, ys, first }
     }
 
     /// Values of a patch.

@@ -10,7 +10,7 @@ net.memory(batch_size=1)          # RAM and flash on the device, byte by byte
 """
 
 from . import datasets, features, models
-from ._tintin import FORMAT, NUMERICS, __version__, kernels
+from ._tintin import FORMAT, NUMERICS, __version__, get_num_threads, kernels, set_num_threads
 from .history import History
 from .layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, ReLU
 from .memory import Memory
@@ -38,8 +38,10 @@ __all__ = [
     "__version__",
     "datasets",
     "features",
+    "get_num_threads",
     "kernels",
     "load",
     "models",
     "quantize",
+    "set_num_threads",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], R
         raise FileNotFoundError(errno.ENOENT, "no such folder to write to", str(target.parent))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "a folder, not a file name", str(target))
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
     try:
         with part.open("xb") as stream:
             result = write(stream)

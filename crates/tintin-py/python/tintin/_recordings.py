@@ -6,7 +6,6 @@ Neither is fetched: the first has no published licence and the second is under t
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from dataclasses import dataclass
@@ -168,6 +167,8 @@ def _read(name: str, root: str | os.PathLike[str] | None) -> dict[str, Array]:
             f"data set {name!r}: {where}; set {DATA_VARIABLE} to a folder that holds {name}/{source.file}. It holds "
             f"{source.origin}. tintin neither ships nor fetches it"
         )
+    import hashlib
+
     raw = path.read_bytes()
     digest = hashlib.sha256(raw).hexdigest()
     if digest != source.sha256:

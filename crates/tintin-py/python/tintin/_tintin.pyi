@@ -5,7 +5,17 @@ from numpy.typing import NDArray
 
 from .layers import Spec
 
-__all__ = ["FORMAT", "NUMERICS", "Engine", "Recipe", "__version__", "kernels", "shuffle"]
+__all__ = [
+    "FORMAT",
+    "NUMERICS",
+    "Engine",
+    "Recipe",
+    "__version__",
+    "get_num_threads",
+    "kernels",
+    "set_num_threads",
+    "shuffle",
+]
 
 __version__: str
 NUMERICS: int
@@ -74,5 +84,7 @@ class Engine:
     ) -> tuple[int, int]: ...
     def plan(self, batch_size: int, train_from: int, training: bool, limit: int | None) -> dict[str, Any]: ...
 
+def get_num_threads() -> int: ...
 def kernels() -> str: ...
+def set_num_threads(n: int) -> None: ...
 def shuffle(seed: int, epoch: int, n: int) -> NDArray[np.uint32]: ...

@@ -14,16 +14,12 @@ the original, and so does an unpacked one. Nothing that fails a check is ever ha
 
 from __future__ import annotations
 
-import gzip
-import hashlib
+# what only loading needs is imported there: `import tintin` is to take no time
 import os
 import sys
-import urllib.request
 import warnings
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 
@@ -253,6 +249,8 @@ def _find_or_fetch(
             warnings.warn(f"removed a bad file from the cache: {error}", stacklevel=3)
     failures = []
     if download:
+        from http.client import HTTPException
+
         own = os.environ.get(MIRROR_VARIABLE)
         for mirror in (f"{own.rstrip('/')}/{name}",) if own else source.mirrors:
             url = f"{mirror}/{file.name}.gz"
@@ -270,6 +268,9 @@ def _find_or_fetch(
 
 def _read(path: Path, file: IdxFile) -> Bytes:
     """Unpack, check and parse one file."""
+    import gzip
+    import zlib
+
     limit = file.size + 1  # one byte more shows that a file is too long, without unpacking all of it
     try:
         if path.suffix in (".gz", ".part"):
@@ -298,6 +299,8 @@ def _parse(data: bytes, path: Path, file: IdxFile) -> Bytes:
         raise DataError(f"{path} is truncated: {len(data)} of {file.size} bytes")
     if len(data) > file.size:
         raise DataError(f"{path} is longer than the {file.size} bytes its header tells")
+    import hashlib
+
     digest = hashlib.sha256(data).hexdigest()
     if digest != file.sha256:
         raise DataError(f"{path} was altered: SHA-256 of the unpacked bytes is {digest}, expected {file.sha256}")
@@ -308,6 +311,8 @@ def _fetch(url: str, target: Path, file: IdxFile, progress: bool | None) -> Byte
     """Download to a temporary file beside `target`, check it, and only then give it its name."""
     if not url.startswith(("http://", "https://")):
         raise DataError("only http and https are allowed")
+    import urllib.request
+
     target.parent.mkdir(parents=True, exist_ok=True)
 
     def write(out: BinaryIO) -> Bytes:

@@ -35,6 +35,7 @@ def facts() -> dict[str, Any]:
         "numerics": tintin.NUMERICS,
         "format": tintin.FORMAT,
         "kernels": tintin.kernels(),
+        "threads": tintin.get_num_threads(),
         "python": platform.python_version(),
         "numpy": _version("numpy"),
         "extras": {package: _version(package) for package, _ in _extras.OPTIONAL.values()},
@@ -55,7 +56,7 @@ def text(found: dict[str, Any]) -> str:
     """The same for reading, with what to do about what is missing."""
     lines = [
         f"tintin {found['tintin']}, numerics {found['numerics']}, file format {found['format']}",
-        _row("kernels", found["kernels"]),
+        _row("kernels", f"{found['kernels']}, {found['threads']} threads (TINTIN_KERNELS, TINTIN_NUM_THREADS choose)"),
         _row("Python", found["python"]),
         _row("numpy", found["numpy"]),
         _row("system", f"{found['system']}, {found['machine']}"),

@@ -7,6 +7,7 @@ mod conv2d;
 mod correlate;
 mod descend;
 mod every;
+mod filters;
 mod geometry;
 mod groups;
 mod lanes;
@@ -29,7 +30,7 @@ pub use correlate::gradient;
 pub use descend::{descend_outer, descend_rows};
 pub use lanes::Kernel;
 pub use machine::{Machine, machine};
-pub use matmul::matmul;
+pub use matmul::product;
 pub use scatter::input_errors;
 pub use transposed::{matmul_transposed, outer_products};
 

@@ -1,0 +1,150 @@
+//! For hosts: work cut into parts, one a thread, or left whole: the feature `threads` decides. Sums are exact, so no cut moves a bit (N2).
+
+use core::ops::Range;
+
+/// Least multiply-accumulates of a part: below, waking a thread costs more than it brings.
+const LEAST_PRODUCTS: usize = 1 << 19;
+/// Least elements of a part in a pass over elements.
+const LEAST_ELEMENTS: usize = 1 << 15;
+
+/// Parts, at most `threads`, for `items` items of `products` multiply-accumulates each.
+pub const fn parts(items: usize, products: usize, threads: usize) -> usize {
+    at_most(at_most(items.saturating_mul(products) / LEAST_PRODUCTS, items), threads)
+}
+
+/// Parts, at most `threads`, of a pass over `n` elements.
+pub const fn parts_of_pass(n: usize, threads: usize) -> usize {
+    at_most(n / LEAST_ELEMENTS, threads)
+}
+
+const fn at_most(parts: usize, most: usize) -> usize {
+    if parts == 0 {
+        1
+    } else if parts < most {
+        parts
+    } else {
+        most
+    }
+}
+
+/// What can be cut in two.
+pub trait Cut: Sized + Send {
+    /// The first `items` items and what `parts` parts need, and the rest.
+    fn cut(self, items: usize, parts: usize) -> (Self, Self);
+}
+
+/// A slice of so much an item and so much a part.
+pub struct Share<S> {
+    /// What is left of it.
+    pub slice: S,
+    item: usize,
+    part: usize,
+}
+
+/// `each` values an item.
+#[inline(always)]
+pub fn items<S>(slice: S, each: usize) -> Share<S> {
+    Share { slice, item: each, part: 0 }
+}
+
+/// `each` values a part, at least.
+#[inline(always)]
+pub fn scratch<S>(slice: S, each: usize) -> Share<S> {
+    Share { slice, item: 0, part: each }
+}
+
+impl<T: Sync> Cut for Share<&[T]> {
+    fn cut(self, items: usize, parts: usize) -> (Self, Self) {
+        let (left, right) = self.slice.split_at(items * self.item + parts * self.part);
+        (Self { slice: left, ..self }, Self { slice: right, ..self })
+    }
+}
+
+impl<T: Send> Cut for Share<&mut [T]> {
+    fn cut(self, items: usize, parts: usize) -> (Self, Self) {
+        let Self { slice, item, part } = self;
+        let (left, right) = slice.split_at_mut(items * item + parts * part);
+        (Self { slice: left, item, part }, Self { slice: right, item, part })
+    }
+}
+
+impl Cut for Range<usize> {
+    fn cut(self, items: usize, _parts: usize) -> (Self, Self) {
+        (self.start..self.start + items, self.start + items..self.end)
+    }
+}
+
+macro_rules! tuples {
+    ($(($($field:ident $left:ident $right:ident),*))*) => {
+        $(impl<$($field: Cut),*> Cut for ($($field,)*) {
+            #[allow(non_snake_case)] // a value is named like its type
+            fn cut(self, items: usize, parts: usize) -> (Self, Self) {
+                let ($($field,)*) = self;
+                $(let ($left, $right) = $field.cut(items, parts);)*
+                (($($left,)*), ($($right,)*))
+            }
+        })*
+    };
+}
+
+tuples! {
+    (A a1 a2, B b1 b2)
+    (A a1 a2, B b1 b2, C c1 c2)
+    (A a1 a2, B b1 b2, C c1 c2, D d1 d2)
+    (A a1 a2, B b1 b2, C c1 c2, D d1 d2, E e1 e2)
+}
+
+/// Runs `f` on `parts` parts of `work`, which has `items` items; gives the largest result.
+///
+/// In rayon's pool where one is installed on this thread, else in its global one.
+#[cfg(feature = "threads")]
+pub fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) -> u32 + Sync)) -> u32 {
+    if parts <= 1 {
+        return f(work);
+    }
+    let half = parts / 2;
+    let first = items * half / parts;
+    let (left, right) = work.cut(first, half);
+    let (left, right) = rayon::join(|| over(left, first, half, f), || over(right, items - first, parts - half, f));
+    left.max(right)
+}
+
+/// Runs `f` on `work`.
+#[cfg(not(feature = "threads"))]
+#[inline(always)]
+pub fn over<W: Cut>(work: W, _items: usize, _parts: usize, f: &impl Fn(W) -> u32) -> u32 {
+    f(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_worth_a_thread() {
+        assert_eq!(parts(64, 400 * 120, 8), 5);
+        assert_eq!(parts(64, 1 << 20, 8), 8);
+        assert_eq!([parts(1, 1 << 30, 8), parts(64, 10, 8), parts(0, 9, 8)], [1, 1, 1]);
+        assert_eq!([parts_of_pass(100, 3), parts_of_pass(1 << 16, 3)], [1, 2]);
+    }
+
+    #[test]
+    fn every_item_is_in_one_part() {
+        for n in [2usize, 3, 7, 64] {
+            for count in 1..=n.min(9) {
+                let (mut seen, x) = ([0u32; 128], [1u32; 64]);
+                let mut room = [0u32; 9];
+                let work = (0..n, items(&mut seen[..2 * n], 2), (items(&x[..n], 1), scratch(&mut room[..count], 1)));
+                let most = over(work, n, count, &|(range, seen, (x, room)): (Range<usize>, Share<&mut [u32]>, _)| {
+                    let (x, room): (Share<&[u32]>, Share<&mut [u32]>) = (x, room);
+                    assert_eq!((seen.slice.len(), x.slice.len()), (2 * range.len(), range.len()));
+                    seen.slice.iter_mut().for_each(|v| *v += 1);
+                    room.slice[0] = 1;
+                    u32::try_from(range.end).unwrap()
+                });
+                assert_eq!(usize::try_from(most), Ok(n));
+                assert!(seen[..2 * n].iter().all(|v| *v == 1) && seen[2 * n..].iter().all(|v| *v == 0));
+            }
+        }
+    }
+}
