@@ -1,7 +1,7 @@
 //! The forward pass of a slot with sums: bias, exact sums, pooling strip by strip (N11 to N14). The net narrows what it leaves.
 
 use crate::kernels;
-use crate::layers::{BIAS, Forward, Pooled};
+use crate::layers::{BIAS, Forward, Whole};
 use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, relu, widened};
 use crate::slot::Slot;
 use crate::tensor::Scale;
@@ -20,7 +20,19 @@ impl SumsCall<'_> {
         self.rows::<SET>(x, 0, self.slot.ss.h as usize, acc, workspace);
     }
 
-    /// Maxima of sums (N13): by a kernel that keeps only those, or of a band of pooled rows at a time.
+    /// All at once, bias, sums, pool and ReLU, by a kernel that passes over the sums once; gives their largest magnitude.
+    pub fn direct<const SET: u16>(&self, x: &[i8], acc: &mut [i32], indices: &mut [i8]) -> Option<u32> {
+        if !kernels::OUTPUTS {
+            return None;
+        }
+        let Slot { pool, relu, xs, ss: ys, ps, .. } = *self.slot;
+        self.start::<SET>(&mut acc[..self.slot.rows as usize]);
+        let winners = if pool.is_some() && self.slot.taped { &mut indices[..acc.len()] } else { &mut [] };
+        let w = &self.w[..self.slot.weights()];
+        self.slot.layer.whole_of::<SET>(Whole { x, w, acc, winners, pool, relu, xs, ys, ps })
+    }
+
+    /// Maxima of sums of a band of pooled rows at a time: only they are kept (N13).
     pub fn pooled<const SET: u16>(
         &self,
         x: &[i8],
@@ -30,17 +42,6 @@ impl SumsCall<'_> {
         indices: &mut [i8],
     ) {
         let slot = self.slot;
-        if kernels::POOLS_SUMS
-            && let Some(pool) = slot.pool
-        {
-            self.fill::<SET>(acc);
-            let winners = if slot.taped { &mut indices[..acc.len()] } else { &mut [] };
-            let w = &self.w[..slot.weights()];
-            let call = Pooled { x, w, acc: &mut *acc, winners, pool, xs: slot.xs, ys: slot.ss, ps: slot.ps };
-            if slot.layer.pooled_of::<SET>(call) {
-                return;
-            }
-        }
         let row = slot.ps.w as usize * slot.ps.c as usize;
         for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
             let x = &x[s * slot.xs.len()..][..slot.xs.len()];
@@ -125,22 +126,31 @@ impl SumsCall<'_> {
         }
     }
 
-    /// Where sums start: the aligned bias, or 0 (N12).
+    /// Where all sums start (N12).
     fn fill<const SET: u16>(&self, acc: &mut [i32]) {
         if SET & BIAS == 0 || !self.slot.bias {
             acc.fill(0);
             return;
         }
+        let channels = self.slot.rows as usize;
+        let (start, rest) = acc.split_at_mut(channels);
+        self.start::<SET>(start);
+        for rest in rest.chunks_exact_mut(channels) {
+            rest.copy_from_slice(start);
+        }
+    }
+
+    /// Where the sums of one place start: the aligned bias, or 0 (N12).
+    fn start<const SET: u16>(&self, start: &mut [i32]) {
+        if SET & BIAS == 0 || !self.slot.bias {
+            start.fill(0);
+            return;
+        }
         let (acc_scale, b) = (self.acc_scale, self.bias_scale);
         let f = factor(i32::from(b.u) - i32::from(acc_scale.u), i32::from(b.d) - i32::from(acc_scale.d), 1);
         let shift = i32::from(acc_scale.s) - i32::from(b.s) - f.e;
-        let channels = self.slot.rows as usize;
-        let (start, rest) = acc.split_at_mut(channels);
         for (v, &b) in start.iter_mut().zip(&self.w[self.slot.weights()..]) {
             *v = align(i32::from(b) * f.m, shift, BIAS_LIMIT);
-        }
-        for rest in rest.chunks_exact_mut(channels) {
-            rest.copy_from_slice(start);
         }
     }
 }

@@ -248,6 +248,9 @@ impl<'m, const SET: u16> Net<'m, SET> {
                         let work = (items(x, slot.xs.len()), items(&mut *acc, slot.ps.len()), rest);
                         let top = over(work, samples, slot.parts(samples, self.threads), &|(x, acc, rest)| {
                             let (indices, strip, workspace) = rest;
+                            if let Some(top) = call.direct::<SET>(x.slice, acc.slice, indices.slice) {
+                                return top;
+                            }
                             match slot.pool {
                                 None => call.whole::<SET>(x.slice, acc.slice, workspace.slice),
                                 Some(_) => {

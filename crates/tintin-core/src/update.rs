@@ -47,7 +47,9 @@ impl Update<'_> {
                     for (b, weights) in weights.chunks_mut(block * row).enumerate() {
                         let first = b * block;
                         self.rows::<SET>(first..first + weights.len() / row);
-                        self.step(weights, first, |w, g, o| tintin_rows(w, g, row, a, rounding, |i| self.draws(o + i)));
+                        self.step(weights, first, |w, g, first| {
+                            tintin_rows(w, g, row, a, rounding, |r| self.draws(first + r));
+                        });
                     }
                 }
                 if SET & BIAS != 0 && !bias.is_empty() {
@@ -72,10 +74,9 @@ impl Update<'_> {
                         if block < rows {
                             self.rows::<SET>(first..first + weights.len() / row);
                         }
-                        self.step(weights, first, |w, g, o| {
-                            let pairs = w.chunks_exact_mut(row).zip(g.chunks_exact(row));
-                            for (i, (w, g)) in pairs.enumerate() {
-                                niti_row(w, g, n, rounding, self.draws(o + i));
+                        self.step(weights, first, |w, g, first| {
+                            for (r, (w, g)) in w.chunks_exact_mut(row).zip(g.chunks_exact(row)).enumerate() {
+                                niti_row(w, g, n, rounding, self.draws(first + r));
                             }
                         });
                     }
@@ -141,7 +142,7 @@ impl Update<'_> {
         }
     }
 
-    /// Moves the weight rows from number `first` on by the gradient in the words: `apply` gets some of both and the number of the first row.
+    /// Moves the weight rows from number `first` on by the gradient in the words: `apply` does so for some rows, with their first number.
     #[inline(always)]
     fn step(&self, weights: &mut [i8], first: usize, apply: impl Fn(&mut [i8], &[i32], usize) + Sync) {
         let (row, n) = (self.slot.row as usize, weights.len());

@@ -1,6 +1,7 @@
 //! The model behind `tintin.Sequential`: a heap model, a lock, and loops over batches.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -370,6 +371,9 @@ impl Engine {
     }
 }
 
+/// Some samples: their numbers, the models to use, the samples, and what there is of `out`.
+type Part<'a, 'm, W> = (Range<usize>, Share<&'a mut [&'m mut Model]>, Share<&'a [i8]>, W);
+
 /// Calls `one` for every sample with a net, the sample, its target if there are targets, and its share of `out`: some at a time, and over
 /// threads where there is enough to do, each with a copy of the model.
 fn each<W: Cut>(
@@ -403,7 +407,7 @@ fn each<W: Cut>(
         let parts = cut::parts(count, products, crew.len());
         let work = (0..count, scratch(&mut crew[..], 1), items(&copies.x[..], inputs), now);
         let (copies, pool, start) = (&copies, pool.as_deref(), Instant::now());
-        let part = |(range, crew, x, mut out): (std::ops::Range<usize>, Share<&mut [&mut Model]>, Share<&[i8]>, W)| {
+        let part = |(range, crew, x, mut out): Part<'_, '_, W>| {
             // planned above, so the plan is there
             if let Some(Ok(mut net)) = crew.slice.first_mut().map(|member| member.net(options)) {
                 for (i, x) in range.zip(x.slice.chunks_exact(inputs)) {

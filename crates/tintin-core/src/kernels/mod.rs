@@ -67,7 +67,8 @@ pub fn run<R>(f: impl FnOnce() -> R) -> R {
 /// acc\[n,o\] += Σ_i x\[n,i\] · w\[o,i\]   x: (n, k), w: (o, k), acc: (n, o), all row-major, k ≥ 1.
 #[cfg(feature = "std")]
 pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i32]) {
-    if !host::matmul(host::machine(), x, w, k, acc) {
+    let out = Outputs { acc: &mut *acc, winners: &mut [], sums: Sums::Added };
+    if product(x, w, k, out).is_none() {
         portable::matmul(x, w, k, acc, workspace);
     }
 }
@@ -88,8 +89,41 @@ pub fn outer_products(dy: &[i8], outputs: usize, from: usize, x: &[i8], k: usize
     }
 }
 
-/// This build may have machines for which [`Conv2d::maxima`] does something.
-pub const POOLS_SUMS: bool = cfg!(feature = "std");
+/// This build may have machines for which [`product`] and [`Conv2d::maxima`] do something.
+pub const OUTPUTS: bool = cfg!(feature = "std");
+
+/// What a product leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sums {
+    /// What was there and the sum.
+    Added,
+    /// The sum, from the start that its output has in the first row; whatever else was there is overwritten.
+    Whole,
+    /// The same where it is positive, else 0.
+    Rectified,
+}
+
+/// Where a product writes.
+pub struct Outputs<'a> {
+    /// Sums or their maxima, (samples, windows, channels).
+    pub acc: &'a mut [i32],
+    /// Numbers of the places the maxima are from, the first ones (N13); empty if nobody asks.
+    pub winners: &'a mut [i8],
+    /// What `acc` is to hold.
+    pub sums: Sums,
+}
+
+/// The sums Σ_i x\[n,i\] · w\[o,i\] as `out` wants them, and their largest magnitude, if this machine has a kernel for it; else `None`,
+/// nothing done.
+pub fn product(x: &[i8], w: &[i8], k: usize, out: Outputs<'_>) -> Option<u32> {
+    #[cfg(feature = "std")]
+    return host::product(host::machine(), x, w, k, out);
+    #[cfg(not(feature = "std"))]
+    {
+        let _ = (x, w, k, out);
+        None
+    }
+}
 
 /// A convolution's sums, for machines that do better than gathering patches for [`multiply`].
 #[derive(Clone, Copy)]
@@ -141,15 +175,15 @@ impl Conv2d {
         }
     }
 
-    /// `acc` (samples, windows, channels) += maxima of the exact sums over windows, if this machine has a kernel for it; else false,
-    /// nothing done. `winners` are the numbers of the places the maxima are from, the first ones (N13), unless it is empty.
-    pub fn maxima(&self, windows: &Windows, x: &[i8], w: &[i8], acc: &mut [i32], winners: &mut [i8]) -> bool {
+    /// Maxima of the exact sums over windows as `out` wants them, and their largest magnitude, if this machine has a kernel for
+    /// it; else `None`, nothing done.
+    pub fn maxima(&self, windows: &Windows, x: &[i8], w: &[i8], out: Outputs<'_>) -> Option<u32> {
         #[cfg(feature = "std")]
-        return host::Convolution { conv: self, windows, x, w, acc, winners }.on(host::machine());
+        return host::Convolution { conv: self, windows, x, w, out }.on(host::machine());
         #[cfg(not(feature = "std"))]
         {
-            let _ = (windows, x, w, acc, winners);
-            false
+            let _ = (windows, x, w, out);
+            None
         }
     }
 }

@@ -5,7 +5,7 @@
 //! x, so forward gathers runs into patches, four at a time, and both backward sums walk runs, for non-zero errors only (three of four
 //! are zero behind a 2×2 pool). Bounds: kh·kw·c ≤ 132 624 (66 052 with a bias); kh·kw·o ≤ 132 624. Height 1 serves one-dimensional signals.
 
-use super::{Backward, Errors, Fields, Forward, Gradient, Need, Pooled, Role, Sums, check_sum, check_window, windows};
+use super::{Backward, Errors, Fields, Forward, Gradient, Need, Role, Sums, Whole, check_sum, check_window, windows};
 use crate::kernels::{self, LANES, Windows, axpy};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
@@ -239,7 +239,8 @@ impl Sums for Conv2d {
         let (w, channels) = (ys.w as usize, ys.c as usize);
         let direct = self.direct(xs, ys, call.first);
         let places = Windows::places(call.rows, w);
-        if direct.maxima(&places, call.x, call.w, call.acc, &mut []) {
+        let out = kernels::Outputs { acc: &mut *call.acc, winners: &mut [], sums: kernels::Sums::Added };
+        if direct.maxima(&places, call.x, call.w, out).is_some() {
             return;
         }
         let samples = call.x.chunks_exact(xs.len()).zip(call.acc.chunks_exact_mut(call.rows * w * channels));
@@ -256,15 +257,14 @@ impl Sums for Conv2d {
     }
 
     #[inline(always)]
-    fn pooled(&self, call: Pooled<'_>) -> bool {
-        let Pooled { x, w, acc, winners, pool, xs, ys, ps } = call;
-        let windows = Windows {
-            kernel: size(pool.kernel),
-            stride: size(pool.stride),
-            rows: ps.h as usize,
-            columns: ps.w as usize,
-        };
-        self.direct(xs, ys, 0).maxima(&windows, x, w, acc, winners)
+    fn whole(&self, call: Whole<'_>) -> Option<u32> {
+        let Whole { x, w, acc, winners, pool, relu, xs, ys, ps } = call;
+        let mut windows = Windows::places(ps.h as usize, ps.w as usize);
+        if let Some(pool) = pool {
+            windows.kernel = (pool.kernel.0 as usize, pool.kernel.1 as usize);
+            windows.stride = (pool.stride.0 as usize, pool.stride.1 as usize);
+        }
+        self.direct(xs, ys, 0).maxima(&windows, x, w, Whole::outputs(acc, winners, relu))
     }
 
     #[inline(always)]

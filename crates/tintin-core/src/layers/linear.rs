@@ -3,8 +3,8 @@
 //! x: (samples, n), w: (o, n), acc and dy: (samples, o). A map of height, width and channels counts as flat.
 //! Bounds: n ≤ 132 624 (66 052 with a bias), o ≤ 65 535.
 
-use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, check_sum};
-use crate::kernels::{matmul, matmul_transposed, matmul_words, outer_products};
+use super::{Backward, Fields, Forward, Gradient, Need, Role, Sums, Whole, check_sum};
+use crate::kernels::{matmul, matmul_transposed, matmul_words, outer_products, product};
 use crate::shape::Shape;
 
 /// Fully connected layer.
@@ -61,6 +61,11 @@ impl Sums for Linear {
     #[inline(always)]
     fn forward(&self, call: Forward<'_>) {
         matmul(call.x, call.w, call.xs.len(), call.acc, call.workspace);
+    }
+
+    #[inline(always)]
+    fn whole(&self, call: Whole<'_>) -> Option<u32> {
+        product(call.x, call.w, call.xs.len(), Whole::outputs(call.acc, call.winners, call.relu))
     }
 
     #[inline(always)]

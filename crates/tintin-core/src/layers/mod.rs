@@ -15,6 +15,7 @@ mod relu;
 mod tests;
 
 use crate::cut::Cut;
+use crate::kernels;
 use crate::rescale::{BIAS_LIMIT, MAX_SUM, MAX_TERMS};
 use crate::shape::Shape;
 
@@ -91,24 +92,33 @@ pub struct Forward<'a> {
     pub rows: usize,
 }
 
-/// Pooled forward call: `acc` += maxima over the pool's windows of the exact sums of every sample.
-pub struct Pooled<'a> {
+/// Forward call for all a slot does: bias, exact sums, pool and ReLU of every sample.
+pub struct Whole<'a> {
     /// Input mantissas, (samples, xs).
     pub x: &'a [i8],
     /// Weights, (rows, row).
     pub w: &'a [i8],
-    /// Maxima, (samples, ps); hold the bias or 0 before.
+    /// What the slot narrows, (samples, ps); the first row of channels holds the bias or 0 before, the rest anything.
     pub acc: &'a mut [i32],
     /// Place of each window's maximum, same length as `acc`; empty if nobody asks.
     pub winners: &'a mut [i8],
-    /// The pool.
-    pub pool: MaxPool2d,
+    /// The pool, if any.
+    pub pool: Option<MaxPool2d>,
+    /// Ends in a ReLU.
+    pub relu: bool,
     /// Input shape of one sample.
     pub xs: Shape,
     /// Shape of one sample's sums.
     pub ys: Shape,
     /// Shape after pooling.
     pub ps: Shape,
+}
+
+impl<'a> Whole<'a> {
+    /// In the words of the kernels.
+    fn outputs(acc: &'a mut [i32], winners: &'a mut [i8], relu: bool) -> kernels::Outputs<'a> {
+        kernels::Outputs { acc, winners, sums: if relu { kernels::Sums::Rectified } else { kernels::Sums::Whole } }
+    }
 }
 
 /// The errors at a layer's sums, pooled or not, for a run of samples.
@@ -238,10 +248,10 @@ pub struct Gradient<'a> {
 pub trait Sums {
     /// Exact sums (N11, N14).
     fn forward(&self, call: Forward<'_>);
-    /// Maxima of the exact sums (N13) without holding those, where a machine has that; else false, nothing done.
+    /// All a slot does (N11 to N13) in one pass, and the largest magnitude of its sums, where a machine has that; else `None`.
     #[inline(always)]
-    fn pooled(&self, _call: Pooled<'_>) -> bool {
-        false
+    fn whole(&self, _call: Whole<'_>) -> Option<u32> {
+        None
     }
     /// Exact input errors, the adjoint of `forward` (N18).
     fn backward(&self, call: Backward<'_>);
@@ -417,11 +427,11 @@ macro_rules! layers {
                 }
             }
 
-            /// See [`Sums::pooled`].
-            pub(crate) fn pooled_of<const SET: u16>(&self, call: Pooled<'_>) -> bool {
+            /// See [`Sums::whole`].
+            pub(crate) fn whole_of<const SET: u16>(&self, call: Whole<'_>) -> Option<u32> {
                 match self {
-                    $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.pooled(call)),)*
-                    _ => false,
+                    $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.whole(call)),)*
+                    _ => None,
                 }
             }
 
@@ -457,8 +467,8 @@ macro_rules! layers {
     };
     (@sums $layer:ident.is_outer()) => { $layer.is_outer() };
     (@mantissas $layer:ident.is_outer()) => {{ let _ = $layer; false }};
-    (@sums $layer:ident.pooled($call:ident)) => { $layer.pooled($call) };
-    (@mantissas $layer:ident.pooled($call:ident)) => {{ let _ = ($layer, $call); false }};
+    (@sums $layer:ident.whole($call:ident)) => { $layer.whole($call) };
+    (@mantissas $layer:ident.whole($call:ident)) => {{ let _ = ($layer, $call); None }};
     (@sums $layer:ident.$method:ident($call:ident)) => {
         crate::kernels::run(#[inline(always)] || $layer.$method($call))
     };

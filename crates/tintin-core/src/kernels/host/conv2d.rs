@@ -11,16 +11,17 @@
 
 use std::vec::Vec;
 
-use super::super::{Conv2d, Windows};
+use super::super::{Conv2d, Outputs, Sums, Windows};
+use super::filters::Filters;
 use super::groups::{Side, group, room, spread, value, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
-use super::product::{Filters, Product};
+use super::product::Product;
 
 /// Bytes of inputs copied at a time.
 const CACHE: usize = 16 << 10;
 
-/// A convolution of all samples: `acc` (samples, windows, channels) += maxima of the exact sums.
+/// A convolution of all samples.
 pub struct Convolution<'a> {
     /// The layer.
     pub conv: &'a Conv2d,
@@ -30,21 +31,19 @@ pub struct Convolution<'a> {
     pub x: &'a [i8],
     /// Weights, (channels, patch).
     pub w: &'a [i8],
-    /// Sums or their maxima.
-    pub acc: &'a mut [i32],
-    /// Numbers of the places they are from, or empty.
-    pub winners: &'a mut [i8],
+    /// Sums or their maxima, (samples, windows, channels).
+    pub out: Outputs<'a>,
 }
 
 impl Convolution<'_> {
-    /// Computes on `machine`; false if that has no vector instructions.
-    pub fn on(self, machine: Machine) -> bool {
-        let (conv, windows) = (self.conv, self.windows);
+    /// Computes on `machine` and gives the largest magnitude of the outputs; `None` if it has no vector instructions.
+    pub fn on(self, machine: Machine) -> Option<u32> {
+        let (conv, windows, out) = (self.conv, self.windows, &self.out);
         let samples = self.x.len() / conv.xs.len();
         let sums = windows.rows * windows.columns * conv.ys.c as usize;
-        assert!(self.x.len() == samples * conv.xs.len() && self.acc.len() == samples * sums, "not as many samples");
-        assert!(self.winners.is_empty() || self.winners.len() == self.acc.len(), "not as many winners as sums");
-        with_buffers(|buffers| super::dispatch_on(machine, Call { of: self, buffers })).is_some()
+        assert!(self.x.len() == samples * conv.xs.len() && out.acc.len() == samples * sums, "not as many samples");
+        assert!(out.winners.is_empty() || out.winners.len() == out.acc.len(), "not as many winners as sums");
+        with_buffers(|buffers| super::dispatch_on(machine, Call { of: self, buffers }))
     }
 }
 
@@ -122,10 +121,10 @@ fn entry(v: usize) -> i32 {
 }
 
 impl Kernel for Call<'_, '_> {
-    type Output = ();
+    type Output = u32;
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
+    unsafe fn run<L: Lanes>(self) -> u32 {
         let Call { of, buffers: [x, rows, packed, steps, windows, window] } = self;
         let (conv, pool) = (of.conv, of.windows);
         let (c, channels) = (conv.xs.c as usize, conv.ys.c as usize);
@@ -138,8 +137,9 @@ impl Kernel for Call<'_, '_> {
             Filters { w: of.w, outputs: channels, rows: conv.kernel.0, run: conv.kernel.1 * c, joined: 1, shift };
         let filters = filters.join::<L>(pool.columns);
         let packed = room(packed, filters.words::<L>());
+        let starts = if of.out.sums == Sums::Added { &[] } else { of.out.acc.get(..channels).unwrap_or(&[]) };
         // SAFETY: as the caller says.
-        unsafe { filters.pack::<L>(rows, packed) };
+        unsafe { filters.pack::<L>(starts, rows, packed) };
 
         let groups = filters.groups::<L>();
         steps.clear();
@@ -170,19 +170,21 @@ impl Kernel for Call<'_, '_> {
         x.fill(group::<L>(Side::Offset, &[0; 4]));
 
         let samples = of.x.len() / conv.xs.len();
-        let row = pool.columns * channels;
+        let (row, mut top) = (pool.columns * channels, 0);
         for s in (0..samples).step_by(copied.samples) {
             for i in (0..pool.rows).step_by(copied.band) {
                 let (count, rows) = (copied.samples.min(samples - s), copied.band.min(pool.rows - i));
                 of.copy::<L>(&of.x[s * conv.xs.len()..][..count * conv.xs.len()], i, &copied, x);
                 let at = (s * pool.rows + i) * row;
                 let sums = at..at + count * rows * row;
-                let winners = if of.winners.is_empty() { &mut [][..] } else { &mut of.winners[sums.clone()] };
+                let winners = if of.out.winners.is_empty() { &mut [][..] } else { &mut of.out.winners[sums.clone()] };
+                let out = Outputs { acc: &mut of.out.acc[sums], winners, sums: of.out.sums };
                 let windows = &windows[..count * rows * pool.columns.div_ceil(filters.joined)];
-                let product = Product { x, packed, steps, window, windows, acc: &mut of.acc[sums], winners };
+                let product = Product { x, packed, steps, window, windows, out };
                 // SAFETY: as the caller says.
-                unsafe { product.run::<L>() };
+                top = unsafe { product.run::<L>() }.max(top);
             }
         }
+        top
     }
 }

@@ -143,30 +143,63 @@ fn descend<L: Lanes>(w: &mut [i8], g: &[i32], step: RowStep) {
     unsafe {
         let state = L::splat(state.cast_signed());
         let last = UNROLLED * L::WIDTH - 1;
-        let next = (L::splat(JUMPS.0[last]), L::splat(JUMPS.1[last]));
+        let walk = Walk::<L> {
+            before: step.before,
+            half: L::splat((1i32 << step.before) >> 1),
+            m: L::splat(step.m),
+            shift: step.shift,
+            low: L::splat(-127),
+            high: L::splat(127),
+            next: (L::splat(JUMPS.0[last]), L::splat(JUMPS.1[last])),
+        };
         let mut draws = [L::zero(); UNROLLED];
         for (v, draws) in draws.iter_mut().enumerate() {
             let (m, c) = (JUMPS.0.as_ptr().add(v * L::WIDTH), JUMPS.1.as_ptr().add(v * L::WIDTH));
             *draws = L::add(L::multiply(state, L::load(m)), L::load(c));
         }
-        let half = L::splat((1i32 << step.before) >> 1);
-        let (m, low, high) = (L::splat(step.m), L::splat(-127), L::splat(127));
-        let mut i = 0;
-        while i < w.len() {
-            for (v, draws) in draws.iter_mut().enumerate() {
-                let at = i + v * L::WIDTH;
-                if at >= w.len() {
-                    break;
-                }
-                let n = (w.len() - at).min(L::WIDTH);
-                let (w, g) = (w.as_mut_ptr().add(at), L::load_first(g.as_ptr().add(at), n));
-                let g = L::multiply(L::shift(L::add(g, half), step.before), m);
-                let delta = L::shift(L::add(g, L::upper(*draws, step.shift)), step.shift);
-                let moved = L::subtract(L::load_bytes(w, n), delta);
-                L::store_bytes(w, L::max(L::min(moved, high), low), n);
-                *draws = L::add(L::multiply(*draws, next.0), next.1);
+        let (mut at, len) = (0, w.len());
+        let (w, g) = (w.as_mut_ptr(), g.as_ptr());
+        while at + UNROLLED * L::WIDTH <= len {
+            for draws in &mut draws {
+                walk.some(w.add(at), g.add(at), L::WIDTH, draws);
+                at += L::WIDTH;
             }
-            i += UNROLLED * L::WIDTH;
+        }
+        for draws in &mut draws {
+            if at < len {
+                walk.some(w.add(at), g.add(at), (len - at).min(L::WIDTH), draws);
+                at += L::WIDTH;
+            }
+        }
+    }
+}
+
+/// What all registers of a row have in common.
+struct Walk<L: Lanes> {
+    before: u32,
+    half: L::Vector,
+    m: L::Vector,
+    shift: u32,
+    low: L::Vector,
+    high: L::Vector,
+    /// Multiplier and increment to the draws of the register after the next.
+    next: (L::Vector, L::Vector),
+}
+
+impl<L: Lanes> Walk<L> {
+    /// The first `n` of a register of weights; the draws become the next ones.
+    ///
+    /// # Safety
+    /// There are `n` weights and gradients.
+    #[inline(always)]
+    unsafe fn some(&self, w: *mut i8, g: *const i32, n: usize, draws: &mut L::Vector) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let g = L::multiply(L::shift(L::add(L::load_first(g, n), self.half), self.before), self.m);
+            let delta = L::shift(L::add(g, L::upper(*draws, self.shift)), self.shift);
+            let moved = L::subtract(L::load_bytes(w, n), delta);
+            L::store_bytes(w, L::max(L::min(moved, self.high), self.low), n);
+            *draws = L::add(L::multiply(*draws, self.next.0), self.next.1);
         }
     }
 }

@@ -29,10 +29,12 @@ pub fn value<L: Lanes>(side: Side, v: i8) -> L::Value {
 /// `to` has room for `v.len()` values.
 #[inline(always)]
 pub unsafe fn spread<L: Lanes>(side: Side, v: &[i8], to: *mut L::Value) {
-    let (chunks, rest) = v.as_chunks::<16>();
+    let (blocks, rest) = v.as_chunks::<64>();
+    let (chunks, rest) = rest.as_chunks::<16>();
     let (quads, rest) = rest.as_chunks::<4>();
     // SAFETY: room for `v.len()`, as the caller says.
     unsafe {
+        let to = blocks.iter().fold(to, |to, v| copy::<L, 64>(side, v, to));
         let to = chunks.iter().fold(to, |to, v| copy::<L, 16>(side, v, to));
         let to = quads.iter().fold(to, |to, v| copy::<L, 4>(side, v, to));
         rest.iter().fold(to, |to, &v| copy::<L, 1>(side, &[v], to));
@@ -59,6 +61,29 @@ pub fn group<L: Lanes>(side: Side, v: &[i8]) -> i32 {
     // SAFETY: GROUP values are a lane, by the trait's contract; no value is read that is not there.
     unsafe { spread::<L>(side, &v[..L::GROUP], (&raw mut lane).cast()) };
     lane
+}
+
+/// Words across rows: lane r of vector i, below WIDTH, is word i of row r; rows are `pitch` words apart.
+///
+/// # Safety
+/// The machine has the instructions of `L`; of WIDTH rows WIDTH words may be read.
+#[inline(always)]
+pub unsafe fn across<L: Lanes>(rows: *const i32, pitch: usize) -> [L::Vector; 16] {
+    // SAFETY: as the caller says.
+    unsafe {
+        let mut v = [L::zero(); 16];
+        for (r, v) in v.iter_mut().take(L::WIDTH).enumerate() {
+            *v = L::load(rows.add(r * pitch));
+        }
+        // every round moves one bit of the row's number below those of the word's
+        for _ in 0..L::WIDTH.ilog2() {
+            let rows = v;
+            for i in 0..L::WIDTH / 2 {
+                (v[2 * i], v[2 * i + 1]) = L::zip(rows[i], rows[i + L::WIDTH / 2]);
+            }
+        }
+        v
+    }
 }
 
 /// The first `n` words of a buffer, which grows to hold them; they hold anything.

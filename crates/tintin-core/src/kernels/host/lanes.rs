@@ -79,6 +79,10 @@ pub trait Lanes: Copy {
         }
         count
     }
+    /// The first `n` lanes, 1 to WIDTH; the others become zero.
+    unsafe fn first(v: Self::Vector, n: usize) -> Self::Vector;
+    /// Lanes of both in turn, a0 b0 a1 b1 and so on: the first WIDTH of them, and the others.
+    unsafe fn zip(a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
     /// (max(best, v), n where v > best, else number), lane by lane.
     unsafe fn larger(best: Self::Vector, number: Self::Vector, v: Self::Vector, n: i32)
     -> (Self::Vector, Self::Vector);

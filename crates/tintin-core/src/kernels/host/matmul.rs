@@ -13,11 +13,12 @@
 
 use std::vec::Vec;
 
-use super::super::{Conv2d, Windows};
+use super::super::{Conv2d, Outputs, Sums, Windows};
 use super::conv2d::Convolution;
 use super::groups::{Side, room, spread, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
+use crate::kernels::portable::peak;
 use crate::shape::Shape;
 
 /// Fewest samples for which packing the weights pays.
@@ -26,12 +27,15 @@ const MANY: usize = 6;
 /// Rows of w that share a load of x.
 const ROWS: usize = 4;
 
-/// See [`matmul`](crate::kernels::matmul); computes on `machine`, or returns false if that has no vector instructions.
-pub fn matmul(machine: Machine, x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) -> bool {
+/// See [`product`](crate::kernels::product); computes on `machine`, or gives `None` if that has no vector instructions.
+pub fn product(machine: Machine, x: &[i8], w: &[i8], k: usize, out: Outputs<'_>) -> Option<u32> {
     let (samples, outputs) = (x.len() / k, w.len() / k);
-    assert!(x.len() == samples * k && w.len() == outputs * k && acc.len() == samples * outputs, "a row is not whole");
+    assert!(
+        x.len() == samples * k && w.len() == outputs * k && out.acc.len() == samples * outputs,
+        "a row is not whole"
+    );
     if samples < MANY {
-        return with_buffers(|buffers| super::dispatch_on(machine, Few { x, w, k, acc, buffers })).is_some();
+        return with_buffers(|buffers| super::dispatch_on(machine, Few { x, w, k, out, buffers }));
     }
     let (inputs, outputs) = (u32::try_from(k).unwrap_or(u32::MAX), u32::try_from(outputs).unwrap_or(u32::MAX));
     let conv = Conv2d {
@@ -42,8 +46,7 @@ pub fn matmul(machine: Machine, x: &[i8], w: &[i8], k: usize, acc: &mut [i32]) -
         ys: Shape::flat(outputs),
         first: 0,
     };
-    let windows = &Windows::places(1, 1);
-    Convolution { conv: &conv, windows, x, w, acc, winners: &mut [] }.on(machine)
+    Convolution { conv: &conv, windows: &Windows::places(1, 1), x, w, out }.on(machine)
 }
 
 /// Few samples, with buffers for one and for the last rows of w.
@@ -51,16 +54,16 @@ struct Few<'a, 'b> {
     x: &'a [i8],
     w: &'a [i8],
     k: usize,
-    acc: &'a mut [i32],
+    out: Outputs<'a>,
     buffers: &'b mut [Vec<i32>; 2],
 }
 
 impl Kernel for Few<'_, '_> {
-    type Output = ();
+    type Output = u32;
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let Few { x, w, k, acc, buffers: [inputs, last] } = self;
+    unsafe fn run<L: Lanes>(self) -> u32 {
+        let Few { x, w, k, out: Outputs { acc, sums, .. }, buffers: [inputs, last] } = self;
         let (samples, outputs, step) = (x.len() / k, w.len() / k, L::WIDTH * L::GROUP);
         let registers = k.div_ceil(step);
         let inputs = room(inputs, samples * registers * L::WIDTH);
@@ -73,6 +76,12 @@ impl Kernel for Few<'_, '_> {
         let inside = w.len().checked_sub(registers * step).map_or(0, |end| end / k + 1) / ROWS * ROWS;
         let (w, rest) = w.split_at(inside * k);
         let last = room(last, (rest.len().next_multiple_of(ROWS * k) + registers * step).div_ceil(4));
+        if sums != Sums::Added {
+            // every sample starts from the first row
+            for n in 1..samples {
+                acc.copy_within(..outputs, n * outputs);
+            }
+        }
         // SAFETY: room for all of `rest` and what is read behind it; for the rows above, `inside` sees to it.
         unsafe {
             last.as_mut_ptr().cast::<i8>().copy_from_nonoverlapping(rest.as_ptr(), rest.len());
@@ -85,6 +94,10 @@ impl Kernel for Few<'_, '_> {
                 rows::<L>(inputs, start, last.as_ptr().cast(), k, rest);
             }
         }
+        if sums == Sums::Rectified {
+            acc.iter_mut().for_each(|sum| *sum = (*sum).max(0));
+        }
+        peak(acc)
     }
 }
 

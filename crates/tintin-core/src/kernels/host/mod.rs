@@ -2,6 +2,8 @@
 //!
 //! `portable` says what they compute; `unsafe` is for vector instructions and for pointers whose range the safe wrappers here check.
 #![allow(unsafe_code)]
+// sums are indexed by place and register alike; iterators would hide which
+#![allow(clippy::needless_range_loop)]
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -9,6 +11,7 @@ mod conv2d;
 mod correlate;
 mod descend;
 mod every;
+mod filters;
 mod geometry;
 mod groups;
 mod lanes;
@@ -31,7 +34,7 @@ pub use correlate::gradient;
 pub use descend::{descend_outer, descend_rows};
 pub use lanes::Kernel;
 pub use machine::{Machine, machine};
-pub use matmul::matmul;
+pub use matmul::product;
 pub use scatter::input_errors;
 pub use transposed::{matmul_transposed, outer_products};
 

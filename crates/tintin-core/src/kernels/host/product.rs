@@ -9,119 +9,15 @@
 //!             for each step s                                GROUP neighbours of a kernel row
 //!                 sums[n][v] += dot(all lanes x[n][place + step s], packed[s][v])
 //!             best, winner = larger(best, winner, sums, p)
-//!         acc += best
+//!         acc = best, or acc += best
 //! ```
 //!
 //! Outputs lie in lanes, so that nothing is added up across lanes; N · V sums are in flight, so that no instruction waits for the one
 //! before. Sums of places, without a pool, are maxima of windows of one place.
 
-use std::vec::Vec;
-
-use super::groups::{Side, group, room, spread};
+use super::super::{Outputs, Sums};
+use super::filters::BLOCK;
 use super::lanes::Lanes;
-
-/// Registers of a block.
-const BLOCK: usize = 2;
-
-/// How weights lie in memory, and how they are packed.
-pub struct Filters<'a> {
-    /// (outputs, kernel rows, run).
-    pub w: &'a [i8],
-    /// Number of outputs.
-    pub outputs: usize,
-    /// Kernel rows.
-    pub rows: usize,
-    /// Weights of a kernel row, contiguous in x as well.
-    pub run: usize,
-    /// Neighbours computed together, each with all outputs, and how many values lie between two.
-    pub joined: usize,
-    pub shift: usize,
-}
-
-impl Filters<'_> {
-    /// Lanes in use.
-    pub fn lanes(&self) -> usize {
-        self.joined * self.outputs
-    }
-
-    /// Groups of a kernel row of all that is joined.
-    pub fn groups<L: Lanes>(&self) -> usize {
-        (self.run + (self.joined - 1) * self.shift).div_ceil(L::GROUP)
-    }
-
-    /// Registers of all outputs.
-    fn registers<L: Lanes>(&self) -> usize {
-        self.lanes().div_ceil(L::WIDTH)
-    }
-
-    /// Words that the packed weights take.
-    pub fn words<L: Lanes>(&self) -> usize {
-        self.registers::<L>() * L::WIDTH * (1 + self.rows * self.groups::<L>())
-    }
-
-    /// Multiplications and loads of a window, all that is joined taken together: what is compared to choose how many to join.
-    fn cost<L: Lanes>(&self) -> usize {
-        self.rows * self.groups::<L>() * (self.registers::<L>() + 1)
-    }
-
-    /// The same with as many of `most` neighbours joined as makes the best use of lanes and groups: few outputs leave lanes idle,
-    /// and a short run leaves room in its groups for the run beside it.
-    pub fn join<L: Lanes>(self, most: usize) -> Self {
-        let with = |joined| Filters { joined, ..self };
-        let mut best = with(1);
-        for joined in 2..=most.min(8) {
-            if with(joined).cost::<L>() * best.joined < best.cost::<L>() * joined {
-                best = with(joined);
-            }
-        }
-        best
-    }
-
-    /// Packs: per block the starts of its sums, then \[kernel row\]\[group\]\[lane\]; zeros where there is no weight.
-    ///
-    /// # Safety
-    /// The machine has the instructions of `L`.
-    #[inline(always)]
-    pub unsafe fn pack<L: Lanes>(&self, rows: &mut Vec<i32>, packed: &mut [i32]) {
-        let (groups, registers) = (self.groups::<L>(), self.registers::<L>());
-        let steps = self.rows * groups;
-        let packed = &mut packed[..self.words::<L>()];
-        let rows = room(rows, L::WIDTH * steps);
-        for register in 0..registers {
-            rows.fill(0);
-            let numbers = register * L::WIDTH..((register + 1) * L::WIDTH).min(self.lanes());
-            for (number, row) in numbers.zip(rows.chunks_exact_mut(steps)) {
-                let (output, shift) = (number % self.outputs, number / self.outputs * self.shift);
-                let w = &self.w[output * self.rows * self.run..][..self.rows * self.run];
-                for (w, row) in w.chunks_exact(self.run).zip(row.chunks_exact_mut(groups)) {
-                    // SAFETY: the groups of a kernel row hold its run, however far it is shifted.
-                    unsafe { spread::<L>(Side::Plain, w, row.as_mut_ptr().cast::<L::Value>().add(shift)) };
-                }
-            }
-            let first = register / BLOCK * BLOCK;
-            let pitch = (registers - first).min(BLOCK) * L::WIDTH;
-            let block = &mut packed[first * L::WIDTH * (1 + steps)..][..pitch * (1 + steps)];
-            // SAFETY: `rows` are WIDTH of `steps` words; behind `start` are as many registers, `pitch` apart, and one more.
-            unsafe {
-                let (rows, start) = (rows.as_ptr(), block.as_mut_ptr().add((register - first) * L::WIDTH));
-                for step in 0..steps {
-                    for lane in 0..L::WIDTH {
-                        start.add((1 + step) * pitch + lane).write(rows.add(lane * steps + step).read());
-                    }
-                }
-                let (mut sums, zeros) = (L::zero(), L::splat(group::<L>(Side::Offset, &[0; 4])));
-                for step in 0..steps {
-                    sums = L::dot(sums, zeros, L::load(start.add((1 + step) * pitch)));
-                }
-                // what zeros give is what the offset adds
-                L::store(start, sums);
-                for lane in 0..L::WIDTH {
-                    *start.add(lane) = start.add(lane).read().wrapping_neg();
-                }
-            }
-        }
-    }
-}
 
 /// A product with its memory. Offsets are without sign, those in x count values as `Lanes::Value`.
 pub struct Product<'a> {
@@ -135,10 +31,8 @@ pub struct Product<'a> {
     pub window: &'a [i32],
     /// Where in x and in acc each window begins, and how many lanes of outputs it has.
     pub windows: &'a [[i32; 3]],
-    /// Maxima are added here.
-    pub acc: &'a mut [i32],
-    /// Numbers of the places they are from; empty if nobody asks.
-    pub winners: &'a mut [i8],
+    /// Where maxima go.
+    pub out: Outputs<'a>,
 }
 
 /// An offset of the tables.
@@ -156,12 +50,12 @@ fn lanes<L: Lanes>(window: Option<&[i32; 3]>, lane: usize) -> Option<(usize, usi
 }
 
 impl Product<'_> {
-    /// Adds the maxima.
+    /// Writes the maxima and gives the largest magnitude there is then.
     ///
     /// # Safety
     /// The machine has the instructions of `L`.
     #[inline(always)]
-    pub unsafe fn run<L: Lanes>(mut self) {
+    pub unsafe fn run<L: Lanes>(mut self) -> u32 {
         let most = |offsets: &[i32]| offsets.iter().fold(0, |most, &v| offset(v).max(most));
         let (mut last, mut end) = (0, 0);
         for &[x, acc, lanes] in self.windows {
@@ -170,27 +64,30 @@ impl Product<'_> {
         }
         let reach = last + most(self.window) + most(self.steps) + L::GROUP;
         assert!(reach * size_of::<L::Value>() <= size_of_val(self.x), "a window ends behind its inputs");
-        assert!(end <= self.acc.len(), "a window ends behind its sums");
-        assert!(self.winners.is_empty() || end <= self.winners.len(), "a window ends behind its winners");
+        assert!(end <= self.out.acc.len(), "a window ends behind its sums");
+        assert!(self.out.winners.is_empty() || end <= self.out.winners.len(), "a window ends behind its winners");
         let column = (1 + self.steps.len()) * L::WIDTH;
-        let mut lane = 0;
+        let (mut lane, mut top) = (0, 0);
         for packed in self.packed.chunks(BLOCK * column) {
             // SAFETY: the instructions are there, as the caller says; every offset was just checked.
-            unsafe {
+            let peak = unsafe {
                 match (packed.len() / column, L::REGISTERS) {
                     (BLOCK, 32) => self.block::<L, 8, BLOCK>(packed, lane),
                     (BLOCK, _) => self.block::<L, 4, BLOCK>(packed, lane),
                     (1, 32) => self.block::<L, 8, 1>(packed, lane),
                     _ => self.block::<L, 6, 1>(packed, lane),
                 }
-            }
+            };
+            top = peak.max(top);
             lane += BLOCK * L::WIDTH;
         }
+        top
     }
 
     /// Maxima of all windows in the outputs of one block, the first of them in lane `lane`, `N` windows at a time.
     #[inline(always)]
-    unsafe fn block<L: Lanes, const N: usize, const V: usize>(&mut self, packed: &[i32], lane: usize) {
+    unsafe fn block<L: Lanes, const N: usize, const V: usize>(&mut self, packed: &[i32], lane: usize) -> u32 {
+        let (mut low, mut high) = unsafe { (L::zero(), L::zero()) };
         for windows in self.windows.chunks(N) {
             let mut x = [self.x.as_ptr().cast::<L::Value>(); N];
             for (n, x) in x.iter_mut().enumerate() {
@@ -209,26 +106,42 @@ impl Product<'_> {
                         }
                     }
                 }
-                // all loads before the first store: those of some lanes only wait for each other where they touch
-                for n in 0..N {
-                    for v in 0..V {
-                        if let Some((at, count)) = lanes::<L>(windows.get(n), lane + v * L::WIDTH) {
-                            best[n][v] = L::add(best[n][v], L::load_first(self.acc.as_ptr().add(at), count));
+                let Outputs { acc, winners, sums } = &mut self.out;
+                if *sums == Sums::Added {
+                    // all loads before the first store: those of some lanes only wait for each other where they touch
+                    for n in 0..N {
+                        for v in 0..V {
+                            if let Some((at, count)) = lanes::<L>(windows.get(n), lane + v * L::WIDTH) {
+                                best[n][v] = L::add(best[n][v], L::load_first(acc.as_ptr().add(at), count));
+                            }
                         }
                     }
                 }
                 for n in 0..N {
                     for v in 0..V {
                         if let Some((at, count)) = lanes::<L>(windows.get(n), lane + v * L::WIDTH) {
-                            L::store_first(self.acc.as_mut_ptr().add(at), best[n][v], count);
-                            if !self.winners.is_empty() {
-                                L::store_bytes(self.winners.as_mut_ptr().add(at), winner[n][v], count);
+                            let mut sum = best[n][v];
+                            if *sums == Sums::Rectified {
+                                sum = L::max(sum, L::zero());
                             }
+                            L::store_first(acc.as_mut_ptr().add(at), sum, count);
+                            if !winners.is_empty() {
+                                L::store_bytes(winners.as_mut_ptr().add(at), winner[n][v], count);
+                            }
+                            let sum = if count < L::WIDTH { L::first(sum, count) } else { sum };
+                            (low, high) = (L::min(low, sum), L::max(high, sum));
                         }
                     }
                 }
             }
         }
+        let mut lanes = [[0i32; 16]; 2];
+        // SAFETY: no register has more than sixteen lanes.
+        unsafe {
+            L::store(lanes[0].as_mut_ptr(), low);
+            L::store(lanes[1].as_mut_ptr(), high);
+        }
+        lanes.as_flattened().iter().fold(0, |top, sum| sum.unsigned_abs().max(top))
     }
 
     /// Sums of the outputs of one block at `N` places.

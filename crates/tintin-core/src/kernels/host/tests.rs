@@ -3,7 +3,7 @@
 use std::vec;
 use std::vec::Vec;
 
-use super::super::{Conv2d, Windows, portable};
+use super::super::{Conv2d, Outputs, Sums, Windows, portable};
 use super::*;
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
@@ -18,14 +18,40 @@ fn paint(n: usize, salt: usize) -> Vec<i8> {
     (0..n).map(|i| [127, -127, 1, 0, -3, 64, -100][(i * 5 + salt + i / 7) % 7]).collect()
 }
 
+/// What is there before, and how sums of it and of the products are to be left.
+fn before(n: usize) -> Vec<i32> {
+    (0..n).map(|i| [7, -90_000, 0, 12_345_678, -3][i % 5]).collect()
+}
+
+/// Asserts what a kernel leaves where products alone would be `products` and their maxima at `places`.
+fn assert_outputs(products: &[i32], places: &[i8], outputs: usize, kernel: impl Fn(Outputs<'_>) -> Option<u32>) {
+    let start = before(products.len());
+    for sums in [Sums::Added, Sums::Whole, Sums::Rectified] {
+        for with_winners in [true, false] {
+            let want: Vec<i32> = (0..products.len())
+                .map(|i| match sums {
+                    Sums::Added => products[i].wrapping_add(start[i]),
+                    Sums::Whole => products[i].wrapping_add(start[i % outputs]),
+                    Sums::Rectified => products[i].wrapping_add(start[i % outputs]).max(0),
+                })
+                .collect();
+            let mut have = start.clone();
+            let mut winners = vec![0; if with_winners { places.len() } else { 0 }];
+            let top = kernel(Outputs { acc: &mut have, winners: &mut winners, sums });
+            assert_eq!(have, want, "{sums:?}");
+            assert_eq!(top, Some(portable::peak(&want)), "{sums:?}");
+            assert!(winners.is_empty() || winners == places);
+        }
+    }
+}
+
 fn assert_products(x: &[i8], w: &[i8], k: usize) {
     let (samples, outputs) = (x.len() / k, w.len() / k);
-    let mut want = vec![7; samples * outputs];
-    portable::matmul(x, w, k, &mut want, &mut []);
+    let mut products = vec![0; samples * outputs];
+    portable::matmul(x, w, k, &mut products, &mut []);
     for machine in machines() {
-        let mut have = vec![7; samples * outputs];
-        assert!(matmul(machine, x, w, k, &mut have));
-        assert_eq!(have, want, "{machine:?}, k {k}, {samples} × {outputs}");
+        std::println!("{machine:?}, k {k}, {samples} × {outputs}");
+        assert_outputs(&products, &[], outputs, |out| product(machine, x, w, k, out));
     }
 }
 
@@ -80,7 +106,7 @@ fn naive(conv: &Conv2d, windows: &Windows, x: &[i8], w: &[i8], acc: &mut [i32], 
                             (best, winner) = (Some(v), place);
                         }
                     }
-                    acc[at] = acc[at].wrapping_add(best.unwrap());
+                    acc[at] = best.unwrap();
                     winners[at] = u8::try_from(winner).unwrap().cast_signed();
                     at += 1;
                 }
@@ -97,18 +123,13 @@ fn assert_maxima(conv: Conv2d, kernel: (usize, usize), stride: (usize, usize), r
     let x = paint(samples * conv.xs.len(), 2);
     let w = paint(conv.ys.c as usize * conv.kernel.0 * conv.kernel.1 * conv.xs.c as usize, 5);
     let sums = samples * rows * columns * conv.ys.c as usize;
-    let (mut want, mut want_winners) = (vec![-9; sums], vec![0; sums]);
-    naive(&conv, &windows, &x, &w, &mut want, &mut want_winners);
+    let (mut products, mut places) = (vec![0; sums], vec![0; sums]);
+    naive(&conv, &windows, &x, &w, &mut products, &mut places);
     for machine in machines() {
-        for with_winners in [true, false] {
-            let (mut have, mut winners) = (vec![-9; sums], vec![0; if with_winners { sums } else { 0 }]);
-            let (acc, of) = (&mut have, &mut winners);
-            assert!(Convolution { conv: &conv, windows: &windows, x: &x, w: &w, acc, winners: of }.on(machine));
-            let Conv2d { kernel: k, xs, ys, first, .. } = conv;
-            let case = (machine, k, conv.stride, conv.padding, xs, ys, first, kernel, stride, samples);
-            assert_eq!(have, want, "{case:?}");
-            assert!(!with_winners || winners == want_winners, "{case:?}");
-        }
+        let Conv2d { kernel: k, xs, ys, first, .. } = conv;
+        std::println!("{:?}", (machine, k, conv.stride, conv.padding, xs, ys, first, kernel, stride, samples));
+        let call = |out: Outputs<'_>| Convolution { conv: &conv, windows: &windows, x: &x, w: &w, out }.on(machine);
+        assert_outputs(&products, &places, conv.ys.c as usize, call);
     }
 }
 
@@ -185,5 +206,6 @@ fn bands_equal_the_definition() {
 
 #[test]
 fn the_definition_is_left_to_portable() {
-    assert!(!matmul(Machine::Portable, &[1], &[1], 1, &mut [0]));
+    let out = Outputs { acc: &mut [0], winners: &mut [], sums: Sums::Added };
+    assert_eq!(product(Machine::Portable, &[1], &[1], 1, out), None);
 }

@@ -108,6 +108,29 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn min(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_min_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_max_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn first(v: __m256i, n: usize) -> __m256i {
+        unsafe { _mm256_and_si256(v, first(n)) }
+    }
+
+    #[inline(always)]
+    unsafe fn zip(a: __m256i, b: __m256i) -> (__m256i, __m256i) {
+        unsafe {
+            let (even, odd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            (_mm256_permute2x128_si256(even, odd, 0x20), _mm256_permute2x128_si256(even, odd, 0x31))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_add_epi32(a, b) }
     }
@@ -120,16 +143,6 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn multiply(a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_mullo_epi32(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn min(a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_min_epi32(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn max(a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_max_epi32(a, b) }
     }
 
     #[inline(always)]
@@ -271,6 +284,30 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
+            unsafe fn min(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_min_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn max(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_max_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn first(v: __m512i, n: usize) -> __m512i {
+                unsafe { _mm512_maskz_mov_epi32(u16::MAX >> (16 - n), v) }
+            }
+
+            #[inline(always)]
+            unsafe fn zip(a: __m512i, b: __m512i) -> (__m512i, __m512i) {
+                unsafe {
+                    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+                    let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+                    (_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b))
+                }
+            }
+
+            #[inline(always)]
             unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
                 unsafe { _mm512_add_epi32(a, b) }
             }
@@ -283,16 +320,6 @@ macro_rules! avx512 {
             #[inline(always)]
             unsafe fn multiply(a: __m512i, b: __m512i) -> __m512i {
                 unsafe { _mm512_mullo_epi32(a, b) }
-            }
-
-            #[inline(always)]
-            unsafe fn min(a: __m512i, b: __m512i) -> __m512i {
-                unsafe { _mm512_min_epi32(a, b) }
-            }
-
-            #[inline(always)]
-            unsafe fn max(a: __m512i, b: __m512i) -> __m512i {
-                unsafe { _mm512_max_epi32(a, b) }
             }
 
             #[inline(always)]
@@ -312,6 +339,9 @@ macro_rules! avx512 {
 
             #[inline(always)]
             unsafe fn load_bytes(from: *const i8, n: usize) -> __m512i {
+                if n == 16 {
+                    return unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())) };
+                }
                 unsafe { _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(u16::MAX >> (16 - n), from)) }
             }
 
@@ -342,7 +372,15 @@ macro_rules! avx512 {
 
             #[inline(always)]
             unsafe fn store_bytes(to: *mut i8, v: __m512i, n: usize) {
-                unsafe { _mm512_mask_cvtepi32_storeu_epi8(to, u16::MAX >> (16 - n), v) }
+                // two steps: one instruction that does both is slow on Zen
+                unsafe {
+                    let bytes = _mm512_cvtepi32_epi8(v);
+                    if n == 16 {
+                        _mm_storeu_si128(to.cast(), bytes);
+                    } else {
+                        _mm_mask_storeu_epi8(to, u16::MAX >> (16 - n), bytes);
+                    }
+                }
             }
         }
     };

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use std::vec::Vec;
 
+use super::super::dispatch_on;
+use super::super::groups::{self, Side};
 use super::super::machine::Machine;
-use super::super::{dispatch_on, groups};
 use super::{Kernel, Lanes};
 
 /// Lanes of the widest machine.
@@ -86,7 +87,7 @@ impl Kernel for All<'_> {
             let rows = [0, 1, 2, 3].map(|row| x.as_ptr().add(row * wide));
             let across: Vec<i8> = (0..values).map(|i| x[i % L::GROUP * wide + i / L::GROUP]).collect();
             groups::spread::<L>(groups::Side::Offset, &across, gx.as_mut_ptr().cast());
-            all.push(("interleave", lanes::<L>(L::interleave(rows)), gx[..wide].to_vec()));
+            all.push(("interleave", lanes::<L>(L::interleave(Side::Offset, rows)), gx[..wide].to_vec()));
         }
         all
     }

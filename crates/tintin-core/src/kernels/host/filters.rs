@@ -1,0 +1,116 @@
+//! Weights as products want them: outputs in lanes, a row of groups for every step, zeros around.
+
+use std::vec::Vec;
+
+use super::groups::{Side, across, group, room, spread};
+use super::lanes::Lanes;
+
+/// Registers of outputs computed together.
+pub const BLOCK: usize = 2;
+
+/// How weights lie in memory, and how they are packed.
+pub struct Filters<'a> {
+    /// (outputs, kernel rows, run).
+    pub w: &'a [i8],
+    /// Number of outputs.
+    pub outputs: usize,
+    /// Kernel rows.
+    pub rows: usize,
+    /// Weights of a kernel row, contiguous in x as well.
+    pub run: usize,
+    /// Neighbours computed together, each with all outputs, and how many values lie between two.
+    pub joined: usize,
+    pub shift: usize,
+}
+
+impl Filters<'_> {
+    /// Lanes in use.
+    pub fn lanes(&self) -> usize {
+        self.joined * self.outputs
+    }
+
+    /// Groups of a kernel row of all that is joined.
+    pub fn groups<L: Lanes>(&self) -> usize {
+        (self.run + (self.joined - 1) * self.shift).div_ceil(L::GROUP)
+    }
+
+    /// Registers of all outputs.
+    fn registers<L: Lanes>(&self) -> usize {
+        self.lanes().div_ceil(L::WIDTH)
+    }
+
+    /// Words that the packed weights take.
+    pub fn words<L: Lanes>(&self) -> usize {
+        self.registers::<L>() * L::WIDTH * (1 + self.rows * self.groups::<L>())
+    }
+
+    /// Multiplications and loads of a window, all that is joined taken together: what is compared to choose how many to join.
+    fn cost<L: Lanes>(&self) -> usize {
+        self.rows * self.groups::<L>() * (self.registers::<L>() + 1)
+    }
+
+    /// The same with as many of `most` neighbours joined as makes the best use of lanes and groups: few outputs leave lanes idle,
+    /// and a short run leaves room in its groups for the run beside it.
+    pub fn join<L: Lanes>(self, most: usize) -> Self {
+        let with = |joined| Filters { joined, ..self };
+        let mut best = with(1);
+        for joined in 2..=most.min(8) {
+            if with(joined).cost::<L>() * best.joined < best.cost::<L>() * joined {
+                best = with(joined);
+            }
+        }
+        best
+    }
+
+    /// Packs: per block what its sums start from, then \[kernel row\]\[group\]\[lane\]; zeros where there is no weight.
+    ///
+    /// `starts` are those of the outputs, or empty where they are 0.
+    ///
+    /// # Safety
+    /// The machine has the instructions of `L`.
+    #[inline(always)]
+    pub unsafe fn pack<L: Lanes>(&self, starts: &[i32], rows: &mut Vec<i32>, packed: &mut [i32]) {
+        let (groups, registers) = (self.groups::<L>(), self.registers::<L>());
+        let steps = self.rows * groups;
+        let packed = &mut packed[..self.words::<L>()];
+        let row = steps.next_multiple_of(L::WIDTH);
+        let rows = room(rows, L::WIDTH * row);
+        for register in 0..registers {
+            let first = register / BLOCK * BLOCK;
+            let pitch = (registers - first).min(BLOCK) * L::WIDTH;
+            let block = &mut packed[first * L::WIDTH * (1 + steps)..][..pitch * (1 + steps)];
+            let at = (register - first) * L::WIDTH;
+            let numbers = register * L::WIDTH..((register + 1) * L::WIDTH).min(self.lanes());
+            rows.fill(0);
+            for (number, row) in numbers.clone().zip(rows.chunks_exact_mut(row)) {
+                let (output, shift) = (number % self.outputs, number / self.outputs * self.shift);
+                let w = &self.w[output * self.rows * self.run..][..self.rows * self.run];
+                for (w, row) in w.chunks_exact(self.run).zip(row.chunks_exact_mut(groups)) {
+                    // SAFETY: the groups of a kernel row hold its run, however far it is shifted.
+                    unsafe { spread::<L>(Side::Plain, w, row.as_mut_ptr().cast::<L::Value>().add(shift)) };
+                }
+            }
+            // SAFETY: `rows` are WIDTH of `row` words, a multiple of WIDTH; in the block, registers lie `pitch` apart, the starts in front.
+            unsafe {
+                let (mut sums, zeros) = (L::zero(), L::splat(group::<L>(Side::Offset, &[0; 4])));
+                for (step, lanes) in (0..steps).step_by(L::WIDTH).zip(block[pitch..].chunks_mut(L::WIDTH * pitch)) {
+                    let across = across::<L>(rows.as_ptr().add(step), row);
+                    for (lanes, &w) in lanes.chunks_exact_mut(pitch).zip(&across) {
+                        L::store(lanes[at..][..L::WIDTH].as_mut_ptr(), w);
+                        sums = L::dot(sums, zeros, w);
+                    }
+                }
+                L::store(block[at..][..L::WIDTH].as_mut_ptr(), sums);
+            }
+            // what zeros give is what the offset adds
+            for sum in &mut block[at..][..L::WIDTH] {
+                *sum = sum.wrapping_neg();
+            }
+            if !starts.is_empty() {
+                for (sum, number) in block[at..].iter_mut().zip(numbers) {
+                    *sum = sum.wrapping_add(starts[number % self.outputs]);
+                }
+            }
+        }
+    }
+}
