@@ -257,9 +257,7 @@ def cases(bench):
 
 
 def print_epochs(bench):
-    print(
-        "## Epoch\n\nSeconds per epoch of 60,000 images, medians; the last column compares the quickest rounds.\n"
-    )
+    print("## Epoch\n\nSeconds per epoch of 60,000 images, medians; the last column compares the quickest rounds.\n")
     summary, details = [], []
     for (net, batch, threads), results in cases(bench).items():
         images = results[0]["images"]
