@@ -2,6 +2,7 @@
 # make test    every check there is                       (does all its own set-up)
 # make setup   only the set-up: .venv, Rust, the wheel, the checkers
 # make bench   the accuracy rows of docs/results.md; takes hours (benchmarks/README.md tells what else there is)
+# make bench-host   tintin against the float32 frameworks on this CPU; an hour or two, HOST=--quick: minutes
 # make firmware   images for `tintin verify` into target/firmware, and into the wheel that is built next
 # make parity     emulated cores against the wheel, step by step; installs compiler targets and QEMU where it can
 # make bench-device   cost of a training step on emulated Cortex-M cores beside float32 in C; minutes, wants QEMU
@@ -9,7 +10,7 @@
 # make clean   remove everything that was built
 #
 # Nothing is done twice: each finished step leaves a stamp in .venv/stamps, and a step runs again only when
-# what it was made from is newer. PYTHON=... chooses the Python, DEMO=... adds arguments to the demo.
+# what it was made from is newer. PYTHON=... chooses the Python, DEMO=... adds arguments to the demo, HOST=... to bench-host.
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -17,13 +18,14 @@ STAMPS := .venv/stamps
 SOURCES := $(wildcard Cargo.toml Cargo.lock pyproject.toml README.md) \
 	$(shell find crates/tintin-core crates/tintin-py -not -path '*/__pycache__*' -not -name '*.so' \
 		-not -path '*/target/*' -not -path 'crates/tintin-core/tests*' -type f)
-# The others need float frameworks, see benchmarks/README.md.
-BENCH := $(filter-out benchmarks/float32% benchmarks/epoch_time.py,$(wildcard benchmarks/*.py))
+# The others need float frameworks or valgrind, see benchmarks/README.md.
+BENCH := benchmarks/accuracy.py benchmarks/applications.py
+FLOAT := target/floatenv
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PYTHON
 
-.PHONY: help setup wheel checkers demo test bench bench-device firmware firmware-data parity clean
+.PHONY: help setup wheel checkers demo test bench bench-host bench-device firmware firmware-data parity clean
 .DELETE_ON_ERROR:
 
 help:
@@ -43,6 +45,15 @@ test: setup
 
 bench: wheel
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(PY) "$$script"; done
+
+bench-host: wheel $(FLOAT)/stamp
+	@$(PY) benchmarks/host.py --float-python $(FLOAT)/bin/python $(HOST)
+
+# An environment of their own: they want gigabytes and versions that are none of tintin's business.
+$(FLOAT)/stamp: benchmarks/requirements.txt | $(STAMPS)/python
+	$(PY) -m venv $(FLOAT)
+	$(FLOAT)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 bench-device:
 	@scripts/bench-device.sh

@@ -14,14 +14,13 @@ TINTIN_DATA names. Set up and run:
     TINTIN_DATA=... floatenv/bin/python benchmarks/float32.py --data mnist \\
         --batch-size 64 --epochs 10 --lr 0.1 --seeds 0 1 2 --threads 1 --json out.json
 
-`--time-only` runs one warm-up epoch and three timed ones and prints no accuracy.
 `--validate N` holds out the last N training images and reports the accuracy on them
-instead of the test set: that is how to choose a learning rate. float32_time.py
-compares the time per epoch with other frameworks.
+instead of the test set: that is how to choose a learning rate. Times are compared by
+host.py.
 
 Written to be a fast opponent: the data set is one tensor, shuffled by one gather per
 epoch and cut into batches without copying or worker processes, and --onednn picks the
-faster convolutions for the batch size. torch.compile was tried and is slower here.
+faster convolutions for the batch size. host.py has torch.compile, too.
 """
 
 import argparse
@@ -186,7 +185,6 @@ def main():
         metavar="N",
         help="hold out the last N training images; leave the test set alone",
     )
-    parser.add_argument("--time-only", action="store_true", help="one warm-up epoch, three timed ones, no accuracy")
     args = parser.parse_args()
     try:
         import torch
@@ -197,33 +195,29 @@ def main():
     settings = {k: v for k, v in vars(args).items() if k != "json"}
     result = {"settings": settings, "environment": environment(torch)}
 
-    if args.time_only:
-        training = TorchTraining(args, data, args.seeds[0])
-        seconds = [training.epoch(args.lr) for _ in range(4)][1:]
-    else:
-        what = "validation" if args.validate else "test"
-        seconds, runs = [], []
-        for seed in args.seeds:
-            training = TorchTraining(args, data, seed)
-            curve = []
-            for epoch in range(args.epochs):
-                rate = learning_rate(args, epoch)
-                seconds.append(training.epoch(rate))
-                curve.append(training.accuracy())
-                print(
-                    f"seed {seed}  epoch {epoch + 1:3}  rate {rate:<9.6g} "
-                    f"{what} accuracy {curve[-1]:.2f} %  {seconds[-1]:.2f} s",
-                    flush=True,
-                )
-            runs.append({"seed": seed, "accuracy": curve})
-        final = [run["accuracy"][-1] for run in runs]
-        mean = statistics.mean(final)
-        spread = statistics.stdev(final) if len(final) > 1 else 0.0
-        print(
-            f"{what} accuracy after {args.epochs} epochs: mean {mean:.2f} %, standard deviation "
-            f"{spread:.2f}, {min(final):.2f} to {max(final):.2f} ({len(final)} seeds)"
-        )
-        result.update(measured_on=what, runs=runs, mean=mean, standard_deviation=spread)
+    what = "validation" if args.validate else "test"
+    seconds, runs = [], []
+    for seed in args.seeds:
+        training = TorchTraining(args, data, seed)
+        curve = []
+        for epoch in range(args.epochs):
+            rate = learning_rate(args, epoch)
+            seconds.append(training.epoch(rate))
+            curve.append(training.accuracy())
+            print(
+                f"seed {seed}  epoch {epoch + 1:3}  rate {rate:<9.6g} "
+                f"{what} accuracy {curve[-1]:.2f} %  {seconds[-1]:.2f} s",
+                flush=True,
+            )
+        runs.append({"seed": seed, "accuracy": curve})
+    final = [run["accuracy"][-1] for run in runs]
+    mean = statistics.mean(final)
+    spread = statistics.stdev(final) if len(final) > 1 else 0.0
+    print(
+        f"{what} accuracy after {args.epochs} epochs: mean {mean:.2f} %, standard deviation "
+        f"{spread:.2f}, {min(final):.2f} to {max(final):.2f} ({len(final)} seeds)"
+    )
+    result.update(measured_on=what, runs=runs, mean=mean, standard_deviation=spread)
 
     median = statistics.median(seconds)
     print(
