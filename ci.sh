@@ -12,8 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 export PATH="${HOME:-}/.cargo/bin:$PATH"
 
 # Cheap ones first, so that a slip shows within seconds.
-GATES=(readme no-float vectors-guard fmt ruff oracle wheel stubs clippy test test-release features doc examples arm firmware audit parity
-    applications device-cost boards)
+GATES=(readme no-float vectors-guard fmt ruff oracle wheel stubs clippy test test-release features doc examples instructions aarch64 arm firmware
+    audit parity applications device-cost boards)
 PY=.venv/bin/python
 CORE=crates/tintin-core
 SKIP=77
@@ -133,7 +133,7 @@ gate_test() {
 # The pinned digests must come out of every set of kernels this machine has.
 gate_test_release() {
     local kernels
-    for kernels in best avx2 portable; do
+    for kernels in '' avx512 avx2 portable; do
         TINTIN_KERNELS=$kernels cargo test -q --release -p tintin-core --all-features --lib --tests
     done
 }
@@ -142,6 +142,7 @@ gate_features() {
     cargo build -q -p tintin-core --no-default-features
     cargo build -q -p tintin-core --no-default-features --features alloc
     cargo build -q -p tintin-core --no-default-features --features std
+    cargo build -q -p tintin-core --no-default-features --features threads
 }
 
 gate_doc() {
@@ -166,6 +167,16 @@ gate_examples() {
         cargo run -q --release -p tintin-core --all-features --example "$name" -- --quick
     done
     [ -n "$found" ] || { say "there are no examples"; exit 1; }
+}
+
+# Instructions of a training step on this host, against those on record.
+gate_instructions() {
+    "$PY" benchmarks/instructions.py
+}
+
+# The core's tests on emulated aarch64 CPUs.
+gate_aarch64() {
+    scripts/aarch64.sh
 }
 
 gate_arm() {
