@@ -14,7 +14,7 @@ use std::vec::Vec;
 use super::dispatch_on;
 use super::every::Every;
 use super::geometry::{Geometry, Tile};
-use super::groups::{Side, with_buffers};
+use super::groups::{Side, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::listed::Listed;
 use super::machine::Machine;
@@ -69,11 +69,11 @@ impl Kernel for Gradient<'_> {
         assert!(rows.end <= errors.ps.c as usize && acc.len() == rows.len() * g.patch());
         assert!(x.len() == g.samples * g.inputs());
         let largest = Tile::largest(&g, L::GROUP, errors.ps, PATCHES);
-        patches.resize(PATCHES.max(largest.lanes(&g)) + L::WIDTH, 0);
+        let patches = room(patches, PATCHES.max(largest.lanes(&g)) + L::WIDTH);
         g.clear_margins(input);
         let (g, errors) = (&g, errors);
         if errors.index.is_empty() && mostly_errors(errors.dy) {
-            let collected = Every::new::<L>(g, rows, errors.ps, [one, two, three]);
+            let collected = Every::new::<L>(g, &largest, rows, errors.ps, [one, two, three]);
             run::<L, _>(g, &largest, x, errors, input, patches, collected, acc);
         } else {
             let collected = Listed::new(g, &largest, rows, errors.ps, [one, two, three]);

@@ -12,7 +12,7 @@
 use std::vec::Vec;
 
 use super::dispatch_on;
-use super::groups::{Side, with_buffers};
+use super::groups::{Side, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
 use super::tile::{MOST, add_to, balanced, correction, dense, interleave_before, with_registers};
@@ -109,9 +109,7 @@ impl Kernel for Call<'_> {
         let [terms, rows, totals, groups, packed] = self.buffers;
         list::<L>(a, terms, rows, totals, groups);
         let deep = terms.len().div_ceil(L::GROUP);
-        if packed.len() < DEEP * WIDE * L::WIDTH {
-            packed.resize(DEEP * WIDE * L::WIDTH, 0);
-        }
+        let packed = room(packed, DEEP * WIDE * L::WIDTH);
         let most = if rows.len() == 1 { MOST } else { WIDE.min(L::REGISTERS / (HIGH + 1)) };
         let registers = if rows.is_empty() { 0 } else { lanes.div_ceil(L::WIDTH) };
         let mut first = 0;
