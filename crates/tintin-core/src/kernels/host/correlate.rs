@@ -18,7 +18,7 @@ use super::groups::{Side, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::listed::Listed;
 use super::machine::Machine;
-use super::tile::interleave_before;
+use super::tile::{ROW, ahead, readable};
 use crate::kernels::{Conv2d, Errors};
 
 /// See [`Conv2d::gradient`].
@@ -139,17 +139,23 @@ fn interleave<L: Lanes>(g: &Geometry, tile: &Tile, x: &[i8], patches: &mut [i32]
     let pitch = g.pitch();
     let corner = tile.rows.start * g.down * pitch + tile.columns.start * g.right;
     let (end, mut to) = (x.as_ptr_range().end, patches.as_mut_ptr());
+    let mut copies = [[0; ROW]; 4];
     for t in 0..tile.groups {
         let mut from = x.as_ptr().wrapping_add(corner + t * L::GROUP * g.step);
         for _ in 0..tile.height {
+            // places behind the last column have no errors: what is read there does not matter
+            let (second, third) = (from.wrapping_add(g.step), from.wrapping_add(2 * g.step));
+            let rows = [from, second, third, third.wrapping_add(g.step)];
+            let all = rows[L::GROUP - 1].wrapping_add(g.run + L::WIDTH) <= end;
             for v in (0..g.run).step_by(L::WIDTH) {
-                // places behind the last column have no errors: what is read there does not matter
-                let first = from.wrapping_add(v);
-                let second = first.wrapping_add(g.step);
-                let third = second.wrapping_add(g.step);
-                let rows = [first, second, third, third.wrapping_add(g.step)];
                 // SAFETY: nothing behind the end of x is read; there is room for the tile and one register more.
-                unsafe { L::store(to.add(v), interleave_before::<L>(Side::Offset, rows, end)) };
+                unsafe {
+                    let mut rows = ahead(rows, v);
+                    if !all {
+                        rows = readable::<L>(rows, L::WIDTH, end, &mut copies);
+                    }
+                    L::store(to.add(v), L::interleave(Side::Offset, rows));
+                }
             }
             from = from.wrapping_add(pitch);
             // SAFETY: as above.

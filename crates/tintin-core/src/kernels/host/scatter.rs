@@ -20,7 +20,7 @@ use super::groups::{Side, room, spread, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
 use super::tile::{
-    MOST, Tap, balanced, correction, interleave_before, nonzero, single, sparse, with_registers, word, zeros,
+    MOST, ROW, Tap, ahead, balanced, correction, nonzero, readable, single, sparse, with_registers, word, zeros,
 };
 use crate::kernels::{Conv2d, Errors};
 
@@ -100,20 +100,22 @@ impl Kernel for InputErrors<'_> {
 #[inline(always)]
 fn interleave<L: Lanes>(g: &Geometry, w: &[i8], wide: usize, to: &mut [i32]) {
     let rows = w.len() / g.patch();
-    let end = w.as_ptr_range().end;
+    let (end, mut copies) = (w.as_ptr_range().end, [[0; ROW]; 4]);
     let row = g.kernel.0 * wide * L::WIDTH;
     for (q, to) in to.chunks_exact_mut(row).take(rows.div_ceil(L::GROUP)).enumerate() {
         for (a, to) in to.chunks_exact_mut(wide * L::WIDTH).enumerate() {
-            for v in 0..wide {
-                let mut sources = [core::ptr::null(); 4];
-                for (i, source) in sources.iter_mut().take(L::GROUP).enumerate() {
-                    // a channel that is missing has no errors, and any row will do
-                    let o = (q * L::GROUP + i).min(rows - 1);
-                    *source = w[o * g.patch() + a * g.run + v * L::WIDTH..].as_ptr();
-                }
-                let to = &mut to[v * L::WIDTH..][..L::WIDTH];
+            let mut sources = [core::ptr::null(); 4];
+            for (i, source) in sources.iter_mut().take(L::GROUP).enumerate() {
+                // a channel that is missing has no errors, and any row will do
+                let o = (q * L::GROUP + i).min(rows - 1);
+                *source = w[o * g.patch() + a * g.run..].as_ptr();
+            }
+            for (v, to) in to.chunks_exact_mut(L::WIDTH).enumerate() {
                 // SAFETY: rows end with `w`; there is room for a register.
-                unsafe { L::store(to.as_mut_ptr(), interleave_before::<L>(Side::Offset, sources, end)) };
+                unsafe {
+                    let sources = readable::<L>(ahead(sources, v * L::WIDTH), L::WIDTH, end, &mut copies);
+                    L::store(to.as_mut_ptr(), L::interleave(Side::Offset, sources));
+                }
             }
             to[g.run..].fill(zeros::<L>());
         }
