@@ -63,22 +63,6 @@ pub fn group<L: Lanes>(side: Side, v: &[i8]) -> i32 {
     lane
 }
 
-/// Groups across rows: lane i of `to` holds value i of GROUP rows, `n` lanes. Of a row that is `None` the values are 0.
-///
-/// # Safety
-/// Rows have `n` values each, at most GROUP rows; `to` has room for `n` lanes.
-#[inline(always)]
-pub unsafe fn interleave<L: Lanes>(side: Side, rows: [Option<*const i8>; 4], n: usize, to: *mut i32) {
-    let zeros = || value::<L>(side, 0);
-    let to = to.cast::<L::Value>();
-    for i in 0..n {
-        for (g, row) in rows.iter().take(L::GROUP).enumerate() {
-            // SAFETY: i < n, g < GROUP: as the caller says.
-            unsafe { to.add(i * L::GROUP + g).write(row.map_or_else(zeros, |row| value::<L>(side, *row.add(i)))) };
-        }
-    }
-}
-
 /// Words across rows: lane r of vector i, below WIDTH, is word i of row r; rows are `pitch` words apart.
 ///
 /// # Safety
@@ -102,12 +86,15 @@ pub unsafe fn across<L: Lanes>(rows: *const i32, pitch: usize) -> [L::Vector; 16
     }
 }
 
-/// The first `n` words of a buffer, which grows to hold them; they hold anything.
+/// `n` words of a buffer, which grows to hold them; they hold anything. They begin with a cache line, so that no register of them
+/// lies across two, which would be two loads.
 pub fn room(buffer: &mut Vec<i32>, n: usize) -> &mut [i32] {
-    if buffer.len() < n {
-        buffer.resize(n, 0);
+    const LINE: usize = 16;
+    if buffer.len() < n + LINE {
+        buffer.resize(n + LINE, 0);
     }
-    &mut buffer[..n]
+    let start = buffer.as_ptr().align_offset(4 * LINE).min(LINE);
+    &mut buffer[start..][..n]
 }
 
 /// Calls `f` with `N` buffers of this thread, to be resized at will: kept from call to call, so that a step allocates nothing.
