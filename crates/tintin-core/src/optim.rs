@@ -1,6 +1,6 @@
 //! Update rules, row by row: what turns an exact gradient row into new weights (N19 to N22).
 
-use crate::kernels::{self, Outer, walk};
+use crate::kernels::{self, Outer, RowStep, descend_outer, descend_rows, walk};
 use crate::loss::Loss;
 use crate::rescale::{Factor, Rounding, bits, downscale, factor, nearest, peak, pseudo, stochastic, upscale};
 use crate::rng::Draws;
@@ -140,6 +140,37 @@ pub fn tintin_row(w: &mut [i8], g: &[i32], a: Alignment, rounding: Rounding, dra
     }
 }
 
+/// All rows of `row` weights each; `draws` gives those of a row.
+pub fn tintin_rows(
+    w: &mut [i8],
+    g: &[i32],
+    row: usize,
+    a: Alignment,
+    rounding: Rounding,
+    draws: impl Fn(usize) -> Draws,
+) {
+    let rule = |r: usize, top: u32| a.row_step(top, rounding, draws(r)).map(Step::stochastic);
+    if rounding == Rounding::Stochastic && descend_rows(w, g, row, rule) {
+        return;
+    }
+    for (r, (w, g)) in w.chunks_exact_mut(row).zip(g.chunks_exact(row)).enumerate() {
+        tintin_row(w, g, a, rounding, draws(r));
+    }
+}
+
+/// The same for the gradient dy\[o\] · x\[i\]; false if this machine takes it row by row.
+pub fn tintin_outer(
+    w: &mut [i8],
+    dy: &[i8],
+    x: &[i8],
+    a: Alignment,
+    rounding: Rounding,
+    draws: impl Fn(usize) -> Draws,
+) -> bool {
+    let rule = |o: usize, top: u32| a.row_step(top, rounding, draws(o)).map(Step::stochastic);
+    rounding == Rounding::Stochastic && descend_outer(w, dy, x, rule)
+}
+
 /// The same for the gradient d · x, whose largest magnitude is |d| · `top`, for the inputs of a part.
 pub fn tintin_outer_row(
     w: &mut [i8],
@@ -207,6 +238,14 @@ struct Step {
     shift: u32,
     rounding: Rounding,
     draws: Draws,
+}
+
+impl Step {
+    /// As the kernels take it that round stochastically.
+    const fn stochastic(self) -> RowStep {
+        let Self { before, m, shift, draws, .. } = self;
+        RowStep { before, m, shift, draws }
+    }
 }
 
 fn descend(w: &mut [i8], g: &[i32], step: Step) {

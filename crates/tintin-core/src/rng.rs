@@ -39,8 +39,8 @@ impl Draws {
         self.0
     }
 
-    /// State, multiplier and increment of the walk: the next draw is state · multiplier + increment. For kernels in assembly.
-    #[cfg(tintin_kernels)]
+    /// State, multiplier and increment of the walk: the next draw is state · multiplier + increment. For kernels.
+    #[cfg(any(tintin_kernels, feature = "std"))]
     pub(crate) const fn walk(self) -> (u32, u32, u32) {
         (self.0, MULTIPLIER, GOLDEN)
     }

@@ -4,7 +4,9 @@ use crate::cut::{items, over, parts_of_pass, scratch};
 use crate::kernels::Outer;
 use crate::layers::{BIAS, Errors, Gradient};
 use crate::net::State;
-use crate::optim::{Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer_row, tintin_row};
+use crate::optim::{
+    Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer, tintin_outer_row, tintin_row, tintin_rows,
+};
 use crate::rescale::peak;
 use crate::rng::Draws;
 use crate::slot::{Slot, SlotScales};
@@ -45,7 +47,9 @@ impl Update<'_> {
                     for (b, weights) in weights.chunks_mut(block * row).enumerate() {
                         let first = b * block;
                         self.rows::<SET>(first..first + weights.len() / row);
-                        self.step(weights, first, |w, g, draws| tintin_row(w, g, a, rounding, draws));
+                        self.step(weights, first, |w, g, first| {
+                            tintin_rows(w, g, row, a, rounding, |r| self.draws(first + r));
+                        });
                     }
                 }
                 if SET & BIAS != 0 && !bias.is_empty() {
@@ -70,7 +74,11 @@ impl Update<'_> {
                         if block < rows {
                             self.rows::<SET>(first..first + weights.len() / row);
                         }
-                        self.step(weights, first, |w, g, draws| niti_row(w, g, n, rounding, draws));
+                        self.step(weights, first, |w, g, first| {
+                            for (r, (w, g)) in w.chunks_exact_mut(row).zip(g.chunks_exact(row)).enumerate() {
+                                niti_row(w, g, n, rounding, self.draws(first + r));
+                            }
+                        });
                     }
                 }
                 if SET & BIAS != 0 && !bias.is_empty() {
@@ -87,6 +95,9 @@ impl Update<'_> {
     /// The TinTin rule for a gradient that is an outer product.
     fn outer(&mut self, weights: &mut [i8], a: Alignment) {
         let row = self.slot.row as usize;
+        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, |o| self.draws(o)) {
+            return;
+        }
         let top = self.x.iter().fold(0, |top, x| top.max(x.unsigned_abs()));
         let mut from = 0;
         while from < row {
@@ -131,17 +142,14 @@ impl Update<'_> {
         }
     }
 
-    /// Moves the weight rows from number `first` on by the gradient in the words.
+    /// Moves the weight rows from number `first` on by the gradient in the words: `apply` does so for some rows, with their first number.
     #[inline(always)]
-    fn step(&self, weights: &mut [i8], first: usize, apply: impl Fn(&mut [i8], &[i32], Draws) + Sync) {
+    fn step(&self, weights: &mut [i8], first: usize, apply: impl Fn(&mut [i8], &[i32], usize) + Sync) {
         let (row, n) = (self.slot.row as usize, weights.len());
         let rows = n / row;
         let work = (first..first + rows, items(weights, row), items(&self.words[..n], row));
         over(work, rows, parts_of_pass(n, self.threads).min(rows), &|(rows, w, g)| {
-            let pairs = w.slice.chunks_exact_mut(row).zip(g.slice.chunks_exact(row));
-            for (o, (w, g)) in rows.zip(pairs) {
-                apply(w, g, self.draws(o));
-            }
+            apply(w.slice, g.slice, rows.start);
             0
         });
     }

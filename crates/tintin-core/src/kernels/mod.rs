@@ -10,13 +10,12 @@ pub mod host;
 pub mod portable;
 mod taps;
 
+use crate::rng::Draws;
 use crate::shape::Shape;
 
 pub use cast::as_mantissas;
 #[cfg(tintin_kernels)]
 pub use cortex_m::{Outer, axpy, clear, descend, gather, matmul, multiply, narrow, peak, pool_2x2, put, seal};
-#[cfg(feature = "std")]
-pub use host::{matmul_transposed, outer_products};
 #[cfg(not(any(tintin_kernels, feature = "std")))]
 pub use portable::matmul;
 pub use portable::walk;
@@ -69,6 +68,22 @@ pub fn matmul(x: &[i8], w: &[i8], k: usize, acc: &mut [i32], workspace: &mut [i3
     let out = Outputs { acc: &mut *acc, winners: &mut [], sums: Sums::Added };
     if product(x, w, k, out).is_none() {
         portable::matmul(x, w, k, acc, workspace);
+    }
+}
+
+/// acc\[n,i\] += Σ_o dy\[n,o\] · w\[o · k + i\]   dy: (samples, outputs), w: `outputs` rows k apart, acc: (samples, len).
+#[cfg(feature = "std")]
+pub fn matmul_transposed(dy: &[i8], outputs: usize, w: &[i8], k: usize, acc: &mut [i32], len: usize) {
+    if !host::matmul_transposed(host::machine(), dy, outputs, w, k, acc, len) {
+        portable::matmul_transposed(dy, outputs, w, k, acc, len);
+    }
+}
+
+/// acc\[r,i\] += Σ_n dy\[n,from + r\] · x\[n,i\]   dy: (samples, outputs), x: (samples, k), acc: (rows, k).
+#[cfg(feature = "std")]
+pub fn outer_products(dy: &[i8], outputs: usize, from: usize, x: &[i8], k: usize, acc: &mut [i32]) {
+    if !host::outer_products(host::machine(), dy, outputs, from, x, k, acc) {
+        portable::outer_products(dy, outputs, from, x, k, acc);
     }
 }
 
@@ -196,6 +211,42 @@ impl Conv2d {
             let _ = (x, errors, rows, acc);
             false
         }
+    }
+}
+
+/// How far a weight row goes: w\[i\] = clip(w\[i\] − round(round(g\[i\], before, Nearest) · m, shift, Stochastic)) (N19).
+#[derive(Clone, Copy, Debug)]
+pub struct RowStep {
+    /// First shift of the gradient, at most 23.
+    pub before: u32,
+    /// Factor.
+    pub m: i32,
+    /// Second shift, at most 30.
+    pub shift: u32,
+    /// The draws of the row.
+    pub draws: Draws,
+}
+
+/// Moves the rows of `w`, of `row` weights each, by the rows of the gradient `g`: `rule` says from the number of a row and its largest
+/// magnitude how far, or that it stays. False if this machine has no kernel for it; then nothing is done.
+pub fn descend_rows(w: &mut [i8], g: &[i32], row: usize, rule: impl FnMut(usize, u32) -> Option<RowStep>) -> bool {
+    #[cfg(feature = "std")]
+    return host::descend_rows(host::machine(), w, g, row, rule);
+    #[cfg(not(feature = "std"))]
+    {
+        let _ = (w, g, row, rule);
+        false
+    }
+}
+
+/// The same for the gradient dy\[o\] · x\[i\] of row o; rows without an error stay.
+pub fn descend_outer(w: &mut [i8], dy: &[i8], x: &[i8], rule: impl FnMut(usize, u32) -> Option<RowStep>) -> bool {
+    #[cfg(feature = "std")]
+    return host::descend_outer(host::machine(), w, dy, x, rule);
+    #[cfg(not(feature = "std"))]
+    {
+        let _ = (w, dy, x, rule);
+        false
     }
 }
 

@@ -1,23 +1,24 @@
 //! Weight gradient of a convolution: every error adds the patch that its sum was made of to the row of its output channel.
 //!
 //! ```text
-//! for samples, tiles of places:
+//! for samples, tiles of windows:
+//!     when the cache is full: gradient += patches · errors
 //!     interleave the inputs of GROUP neighbouring places: patches[t][row][run], so that a patch is one stretch of lanes
-//!     list the errors of each channel with where their patches start: taps
-//!     when the cache is full:
-//!         for channels, registers v of a patch: gradient[channel][v] += Σ_taps patches[at + v] · errors
+//!     collect the errors: all of them where most are not zero (`every`), else a list for each channel (`listed`)
+//! gradient += patches · errors
 //! ```
 
 use core::ops::Range;
 use std::vec::Vec;
 
 use super::dispatch_on;
-use super::geometry::Geometry;
-use super::groups::with_buffers;
+use super::every::Every;
+use super::geometry::{Geometry, Tile};
+use super::groups::{Side, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
+use super::listed::Listed;
 use super::machine::Machine;
-use super::scatter::word;
-use super::tile::{MOST, Tap, add_to, balanced, correction, interleave_before, single, sparse, with_registers};
+use super::tile::interleave_before;
 use crate::kernels::{Conv2d, Errors};
 
 /// See [`Conv2d::gradient`].
@@ -34,9 +35,20 @@ pub fn gradient(
 }
 
 /// Lanes of patches held at a time: most of the cache of first level.
-const PATCHES: usize = 1 << 13;
-/// Errors of a channel listed at a time, where a tile has fewer places.
-const LISTED: usize = 512;
+const PATCHES: usize = 6 << 10;
+
+/// The errors that go with the patches held.
+pub trait Collected {
+    /// No room for the errors of another tile.
+    fn is_full(&self, tile: &Tile) -> bool;
+    /// Takes the errors of a tile whose patches start at lane `first`.
+    fn collect<L: Lanes>(&mut self, tile: &Tile, errors: Errors<'_>, first: usize);
+    /// acc += patches · errors, of which none are held any more.
+    ///
+    /// # Safety
+    /// The patches of all tiles collected, and a register more, can be read.
+    unsafe fn multiply<L: Lanes>(&mut self, patches: *const i32, acc: &mut [i32]);
+}
 
 struct Gradient<'a> {
     geometry: Geometry,
@@ -44,29 +56,8 @@ struct Gradient<'a> {
     errors: Errors<'a>,
     rows: Range<usize>,
     acc: &'a mut [i32],
-    /// An input with its padding, patches, taps, how many and their sum by channel.
-    buffers: &'a mut [Vec<i32>; 4],
-}
-
-/// Windows whose patches are held at the same time.
-struct Tile {
-    rows: Range<usize>,
-    columns: Range<usize>,
-    /// Groups of neighbouring places, and rows of the input under them.
-    groups: usize,
-    height: usize,
-}
-
-impl Tile {
-    fn new<L: Lanes>(g: &Geometry, rows: Range<usize>, columns: Range<usize>) -> Self {
-        let places = (columns.len() - 1) * g.windows.1 + g.window.1;
-        let height = ((rows.len() - 1) * g.windows.0 + g.window.0 - 1) * g.stride.0 + g.kernel.0;
-        Self { rows, columns, groups: places.div_ceil(L::GROUP), height }
-    }
-
-    fn lanes(&self, g: &Geometry) -> usize {
-        self.groups * self.height * g.run
-    }
+    /// An input with its padding, patches, and three for the errors.
+    buffers: &'a mut [Vec<i32>; 5],
 }
 
 impl Kernel for Gradient<'_> {
@@ -74,164 +65,95 @@ impl Kernel for Gradient<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { geometry: g, x, errors, rows, acc, buffers: [input, patches, taps, lists] } = self;
-        let ps = errors.ps;
-        assert!(rows.end <= ps.c as usize && acc.len() == rows.len() * g.patch() && x.len() == g.samples * g.inputs());
-        // as many columns as fit, then as many rows
-        let (mut columns, mut high) = (ps.w as usize, 1);
-        while columns > 1 && Tile::new::<L>(&g, 0..1, 0..columns).lanes(&g) > PATCHES {
-            columns = columns.div_ceil(2);
+        let Self { geometry: g, x, errors, rows, acc, buffers: [input, patches, one, two, three] } = self;
+        assert!(rows.end <= errors.ps.c as usize && acc.len() == rows.len() * g.patch());
+        assert!(x.len() == g.samples * g.inputs());
+        let largest = Tile::largest(&g, L::GROUP, errors.ps, PATCHES);
+        let patches = room(patches, PATCHES.max(largest.lanes(&g)) + L::WIDTH);
+        g.clear_margins(input);
+        let (g, errors) = (&g, errors);
+        if errors.index.is_empty() && mostly_errors(errors.dy) {
+            let collected = Every::new::<L>(g, &largest, rows, errors.ps, [one, two, three]);
+            run::<L, _>(g, &largest, x, errors, input, patches, collected, acc);
+        } else {
+            let collected = Listed::new(g, &largest, rows, errors.ps, [one, two, three]);
+            run::<L, _>(g, &largest, x, errors, input, patches, collected, acc);
         }
-        while high < ps.h as usize && Tile::new::<L>(&g, 0..high + 1, 0..columns).lanes(&g) <= PATCHES {
-            high += 1;
-        }
-        let most = LISTED.max(high * columns);
-        patches.resize(PATCHES.max(Tile::new::<L>(&g, 0..high, 0..columns).lanes(&g)) + L::WIDTH, 0);
-        taps.resize(2 * rows.len() * most, 0);
-        lists.clear();
-        lists.resize(2 * rows.len(), 0);
-        let (counts, totals) = lists.split_at_mut(rows.len());
-        let mut held =
-            Held { g: &g, rows, most, patches, taps: taps.as_chunks_mut().0, counts, totals, lanes: 0, places: 0 };
-        for s in 0..g.samples {
-            let errors = g.sample(errors, s);
-            if errors.dy.iter().fold(0, |any, d| any | d) == 0 {
-                continue;
-            }
-            let x = g.pad(&x[s * g.inputs()..][..g.inputs()], input);
-            for i in (0..ps.h as usize).step_by(high) {
-                for j in (0..ps.w as usize).step_by(columns) {
-                    let (rows, columns) = (i..(i + high).min(ps.h as usize), j..(j + columns).min(ps.w as usize));
-                    let tile = Tile::new::<L>(&g, rows, columns);
-                    let places = tile.rows.len() * tile.columns.len();
-                    if held.lanes + tile.lanes(&g) > PATCHES || held.places + places > most {
-                        held.multiply::<L>(acc);
-                    }
-                    held.list::<L>(&tile, errors);
-                    held.interleave::<L>(&tile, x);
-                    held.lanes += tile.lanes(&g);
-                    held.places += places;
-                }
-            }
-        }
-        held.multiply::<L>(acc);
     }
 }
 
-/// Patches, and the errors that weigh them.
-struct Held<'a> {
-    g: &'a Geometry,
-    rows: Range<usize>,
-    /// Room for the errors of a channel.
-    most: usize,
-    patches: &'a mut [i32],
-    taps: &'a mut [Tap],
-    counts: &'a mut [i32],
-    totals: &'a mut [i32],
-    /// Lanes in use, and places there may be errors at.
-    lanes: usize,
-    places: usize,
-}
-
-impl Held<'_> {
-    /// Lists the errors of a tile.
-    #[inline(always)]
-    fn list<L: Lanes>(&mut self, tile: &Tile, errors: Errors<'_>) {
-        let g = self.g;
-        let ps = errors.ps;
-        for i in tile.rows.clone() {
-            for j in tile.columns.clone() {
-                let at = (i * ps.w as usize + j) * ps.c as usize;
-                let dy = &errors.dy[at..][self.rows.clone()];
-                if dy.iter().fold(0, |any, d| any | d) == 0 {
-                    continue;
-                }
-                let corner = ((i - tile.rows.start) * g.windows.0, (j - tile.columns.start) * g.windows.1);
-                let index = if errors.index.is_empty() { errors.index } else { &errors.index[at..][self.rows.clone()] };
-                for (o, &d) in dy.iter().enumerate() {
-                    let mut place = index.get(o).map_or(0, |p| usize::from(p.cast_unsigned()));
-                    assert!(place < g.places());
-                    let mut a = 0;
-                    while place >= g.window.1 {
-                        (a, place) = (a + 1, place - g.window.1);
-                    }
-                    let (row, column) = (corner.0 + a, corner.1 + place);
-                    let at = self.lanes + (column / L::GROUP * tile.height + row * g.stride.0) * g.run;
-                    let count = &mut self.counts[o];
-                    self.taps[o * self.most + count.cast_unsigned() as usize] =
-                        [word(at), single::<L>(column % L::GROUP, d)];
-                    *count += i32::from(d != 0);
-                    self.totals[o] = self.totals[o].wrapping_add(i32::from(d));
-                }
-            }
-        }
-    }
-
-    /// Interleaves the inputs of a tile, rows of `x` of which are one behind the other.
-    #[inline(always)]
-    fn interleave<L: Lanes>(&mut self, tile: &Tile, x: &[i8]) {
-        let g = self.g;
-        let pitch = g.pitch();
-        let corner = tile.rows.start * g.down * pitch + tile.columns.start * g.right;
-        let room = &mut self.patches[self.lanes..];
-        assert!(room.len() >= tile.lanes(g) + L::WIDTH);
-        let (end, mut to) = (x.as_ptr_range().end, room.as_mut_ptr());
-        for t in 0..tile.groups {
-            let mut from = x.as_ptr().wrapping_add(corner + t * L::GROUP * g.step);
-            for _ in 0..tile.height {
-                for v in (0..g.run).step_by(L::WIDTH) {
-                    // places behind the last column have no errors: what is read there does not matter
-                    let first = from.wrapping_add(v);
-                    let second = first.wrapping_add(g.step);
-                    let third = second.wrapping_add(g.step);
-                    // SAFETY: nothing behind the end of x is read; there is room for the tile and one register more.
-                    unsafe {
-                        let rows = [first, second, third, third.wrapping_add(g.step)];
-                        L::store(to.add(v), interleave_before::<L>(rows, end));
-                    }
-                }
-                from = from.wrapping_add(pitch);
-                // SAFETY: as above.
-                to = unsafe { to.add(g.run) };
-            }
-        }
-    }
-
-    /// Adds what is held to the gradient, and holds nothing any more.
-    #[inline(always)]
-    fn multiply<L: Lanes>(&mut self, acc: &mut [i32]) {
-        let registers = self.g.patch().div_ceil(L::WIDTH);
-        let block = balanced(registers, MOST);
-        for (o, acc) in acc.chunks_exact_mut(self.g.patch()).enumerate() {
-            let taps = &self.taps[o * self.most..][..self.counts[o].cast_unsigned() as usize];
-            let total = self.totals[o];
-            if taps.is_empty() {
-                continue;
-            }
-            let mut first = 0;
-            while first < registers {
-                let some = block.min(registers - first);
-                let acc = &mut acc[first * L::WIDTH..];
-                let patches = &self.patches[first * L::WIDTH..];
-                // SAFETY: the patch of every tap is held, and a register more.
-                unsafe { with_registers!(12, some, V => add::<L, V>(taps, total, patches, acc)) };
-                first += some;
-            }
-        }
-        self.counts.fill(0);
-        self.totals.fill(0);
-        (self.lanes, self.places) = (0, 0);
-    }
-}
-
-/// # Safety
-/// V registers from each tap on lie in the patches.
+/// Whether listing errors would take longer than multiplying zeros, four or two at a time.
 #[inline(always)]
-unsafe fn add<L: Lanes, const V: usize>(taps: &[Tap], total: i32, patches: &[i32], acc: &mut [i32]) {
-    // SAFETY: as the caller says.
-    unsafe {
-        let mut sums = [L::splat(correction::<L>(total)); V];
-        sparse::<L, V>(&mut sums, taps, patches.as_ptr());
-        add_to::<L, V>(acc.as_mut_ptr(), acc.len(), &sums);
+fn mostly_errors(dy: &[i8]) -> bool {
+    let mut count = 0u32;
+    for &d in dy {
+        count += u32::from(d != 0);
+    }
+    count as usize > dy.len() / 8
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn run<L: Lanes, C: Collected>(
+    g: &Geometry,
+    largest: &Tile,
+    x: &[i8],
+    errors: Errors<'_>,
+    input: &mut [i32],
+    patches: &mut [i32],
+    mut collected: C,
+    acc: &mut [i32],
+) {
+    let ps = errors.ps;
+    let mut lanes = 0;
+    for s in 0..g.samples {
+        let errors = g.sample(errors, s);
+        if errors.dy.iter().fold(0, |any, d| any | d) == 0 {
+            continue;
+        }
+        let x = g.pad(&x[s * g.inputs()..][..g.inputs()], input);
+        for i in (0..ps.h as usize).step_by(largest.rows.len()) {
+            for j in (0..ps.w as usize).step_by(largest.columns.len()) {
+                let rows = i..(i + largest.rows.len()).min(ps.h as usize);
+                let columns = j..(j + largest.columns.len()).min(ps.w as usize);
+                let tile = Tile::new(g, L::GROUP, rows, columns);
+                if lanes > 0 && (lanes + tile.lanes(g) > PATCHES || collected.is_full(&tile)) {
+                    // SAFETY: `interleave` has been called for all tiles collected.
+                    unsafe { collected.multiply::<L>(patches.as_ptr(), acc) };
+                    lanes = 0;
+                }
+                interleave::<L>(g, &tile, x, &mut patches[lanes..]);
+                collected.collect::<L>(&tile, errors, lanes);
+                lanes += tile.lanes(g);
+            }
+        }
+    }
+    // SAFETY: as above.
+    unsafe { collected.multiply::<L>(patches.as_ptr(), acc) };
+}
+
+/// Interleaves the inputs of a tile to patches\[t\]\[row\]\[run\]; a register behind them is written over.
+#[inline(always)]
+fn interleave<L: Lanes>(g: &Geometry, tile: &Tile, x: &[i8], patches: &mut [i32]) {
+    assert!(patches.len() >= tile.lanes(g) + L::WIDTH);
+    let pitch = g.pitch();
+    let corner = tile.rows.start * g.down * pitch + tile.columns.start * g.right;
+    let (end, mut to) = (x.as_ptr_range().end, patches.as_mut_ptr());
+    for t in 0..tile.groups {
+        let mut from = x.as_ptr().wrapping_add(corner + t * L::GROUP * g.step);
+        for _ in 0..tile.height {
+            for v in (0..g.run).step_by(L::WIDTH) {
+                // places behind the last column have no errors: what is read there does not matter
+                let first = from.wrapping_add(v);
+                let second = first.wrapping_add(g.step);
+                let third = second.wrapping_add(g.step);
+                let rows = [first, second, third, third.wrapping_add(g.step)];
+                // SAFETY: nothing behind the end of x is read; there is room for the tile and one register more.
+                unsafe { L::store(to.add(v), interleave_before::<L>(Side::Offset, rows, end)) };
+            }
+            from = from.wrapping_add(pitch);
+            // SAFETY: as above.
+            to = unsafe { to.add(g.run) };
+        }
     }
 }

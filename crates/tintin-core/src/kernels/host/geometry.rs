@@ -1,8 +1,10 @@
 //! Where the patches of a convolution lie in its padded input, for errors behind windows of its sums.
 
+use core::ops::Range;
 use std::vec::Vec;
 
 use crate::kernels::{Conv2d, Errors};
+use crate::shape::Shape;
 
 /// The shapes that both backward products of a convolution go by.
 #[derive(Clone, Copy)]
@@ -55,7 +57,11 @@ impl Geometry {
         let places = errors.kernel.0 * errors.kernel.1;
         let samples = errors.dy.len() / ps.len();
         assert!(errors.dy.len() == samples * ps.len(), "errors of a part of a sample");
-        assert!(if errors.index.is_empty() { places == 1 } else { errors.index.len() == errors.dy.len() });
+        assert!(if errors.index.is_empty() {
+            places == 1 && errors.stride == (1, 1)
+        } else {
+            errors.index.len() == errors.dy.len()
+        });
         Self {
             samples,
             kernel,
@@ -106,21 +112,84 @@ impl Geometry {
         Errors { dy: &errors.dy[range], index, ..errors }
     }
 
+    /// Row and column within a window of its place `p`.
+    #[inline(always)]
+    pub fn place(&self, p: usize) -> (usize, usize) {
+        assert!(p < self.places());
+        // the usual width is a shift
+        if self.window.1 == 2 { (p >> 1, p & 1) } else { (p / self.window.1, p % self.window.1) }
+    }
+
+    /// Makes `buffer` ready for [`pad`](Self::pad).
+    #[inline(always)]
+    pub fn clear_margins(&self, buffer: &mut Vec<i32>) {
+        if self.padding != (0, 0) {
+            buffer.clear();
+            buffer.resize((self.padded.0 * self.pitch()).div_ceil(4), 0);
+        }
+    }
+
     /// The input `x` with zeros around it, in `buffer` if there are any.
     #[inline(always)]
-    pub fn pad<'a>(&self, x: &'a [i8], buffer: &'a mut Vec<i32>) -> &'a [i8] {
+    pub fn pad<'a>(&self, x: &'a [i8], buffer: &'a mut [i32]) -> &'a [i8] {
         if self.padding == (0, 0) {
             return x;
         }
         let (pitch, len) = (self.pitch(), self.padded.0 * self.pitch());
-        buffer.clear();
-        buffer.resize(len.div_ceil(4), 0);
-        // SAFETY: bytes of words that are initialised; `len` is not more than there are.
+        assert!(len <= 4 * buffer.len());
+        // SAFETY: bytes of words, not more than there are.
         let padded = unsafe { core::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast::<i8>(), len) };
         let inside = padded[self.padding.0 * pitch..].chunks_exact_mut(pitch);
         for (to, from) in inside.zip(x.chunks_exact(self.input_row)) {
             to[self.padding.1 * self.channels..][..self.input_row].copy_from_slice(from);
         }
         padded
+    }
+}
+
+/// Windows whose patches are interleaved together.
+pub struct Tile {
+    /// Rows of windows.
+    pub rows: Range<usize>,
+    /// Columns of windows.
+    pub columns: Range<usize>,
+    /// Groups of neighbouring places.
+    pub groups: usize,
+    /// Rows of the input under them.
+    pub height: usize,
+}
+
+impl Tile {
+    /// The windows of `rows` and `columns`, `group` places in a group.
+    #[inline(always)]
+    pub fn new(g: &Geometry, group: usize, rows: Range<usize>, columns: Range<usize>) -> Self {
+        let places = (columns.len() - 1) * g.windows.1 + g.window.1;
+        let height = ((rows.len() - 1) * g.windows.0 + g.window.0 - 1) * g.stride.0 + g.kernel.0;
+        Self { rows, columns, groups: places.div_ceil(group), height }
+    }
+
+    /// One window, or as many columns as have at most `lanes` lanes of patches, and then as many rows.
+    #[inline(always)]
+    pub fn largest(g: &Geometry, group: usize, ps: Shape, lanes: usize) -> Self {
+        let (mut columns, mut rows) = (ps.w as usize, 1);
+        while columns > 1 && Self::new(g, group, 0..1, 0..columns).lanes(g) > lanes {
+            columns = columns.div_ceil(2);
+        }
+        while rows < ps.h as usize && Self::new(g, group, 0..rows + 1, 0..columns).lanes(g) <= lanes {
+            rows += 1;
+        }
+        Self::new(g, group, 0..rows, 0..columns)
+    }
+
+    /// Lanes of its patches.
+    #[inline(always)]
+    pub fn lanes(&self, g: &Geometry) -> usize {
+        self.groups * self.height * g.run
+    }
+
+    /// Number of windows.
+    #[inline(always)]
+    pub fn windows(&self) -> usize {
+        self.rows.len() * self.columns.len()
     }
 }

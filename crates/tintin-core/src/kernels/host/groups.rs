@@ -86,8 +86,8 @@ pub unsafe fn across<L: Lanes>(rows: *const i32, pitch: usize) -> [L::Vector; 16
     }
 }
 
-/// `n` words of a buffer, which grows to hold them; they hold anything. They begin with a cache line, so that no register of them
-/// lies across two, which would be two loads.
+/// `n` words of a buffer, which grows to hold them; they hold anything. They start where a line of the cache does, so that no register
+/// that is loaded from a multiple of its width lies in two.
 pub fn room(buffer: &mut Vec<i32>, n: usize) -> &mut [i32] {
     const LINE: usize = 16;
     if buffer.len() < n + LINE {

@@ -5,6 +5,8 @@
 //! side without sign, that side holds mantissas + [`OFFSET`](Lanes::OFFSET), and Σ (x + offset) · y = Σ x · y + offset · Σ y: who prepares the
 //! sums takes the second part off.
 
+use super::groups::Side;
+
 /// One machine's vector operations.
 ///
 /// # Safety
@@ -48,16 +50,39 @@ pub trait Lanes: Copy {
     unsafe fn dot(sums: Self::Vector, offset: Self::Vector, plain: Self::Vector) -> Self::Vector;
     /// The sums of all lanes of each, modulo 2^32.
     unsafe fn sums(v: [Self::Vector; 4]) -> [i32; 4];
+    /// Lane by lane, the low 32 bits.
+    unsafe fn multiply(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// The smaller one, lane by lane.
     unsafe fn min(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// The larger one, lane by lane.
     unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// a − b, lane by lane, modulo 2^32.
+    unsafe fn subtract(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// v >> n with its sign, 0 ≤ n ≤ 31.
+    unsafe fn shift(v: Self::Vector, n: u32) -> Self::Vector;
+    /// The upper `n` bits, 0 ≤ n ≤ 31: v >> (32 − n) without sign.
+    unsafe fn upper(v: Self::Vector, n: u32) -> Self::Vector;
+    /// The first `n` bytes, 1 to WIDTH, each a lane; the other lanes are zero, and their memory is not touched.
+    unsafe fn load_bytes(from: *const i8, n: usize) -> Self::Vector;
+    /// Lane i: value i of GROUP rows as a group of `side`. WIDTH bytes of each of the first GROUP rows are read.
+    unsafe fn interleave(side: Side, rows: [*const i8; 4]) -> Self::Vector;
+    /// Writes `first` + i for every i of `n`, 1 to 16, with from\[i\] ≠ 0, in order; gives how many. `to` has room for sixteen.
+    #[inline(always)]
+    unsafe fn nonzero(from: *const i8, n: usize, first: i32, to: *mut i32) -> usize {
+        let (mut count, mut at) = (0, first);
+        for i in 0..n {
+            unsafe {
+                to.add(count).write(at);
+                count += usize::from(*from.add(i) != 0);
+            }
+            at += 1;
+        }
+        count
+    }
     /// The first `n` lanes, 1 to WIDTH; the others become zero.
     unsafe fn first(v: Self::Vector, n: usize) -> Self::Vector;
     /// Lanes of both in turn, a0 b0 a1 b1 and so on: the first WIDTH of them, and the others.
     unsafe fn zip(a: Self::Vector, b: Self::Vector) -> (Self::Vector, Self::Vector);
-    /// Lane i: value i of GROUP rows as a group of the side with the offset. WIDTH bytes of each of the first GROUP rows are read.
-    unsafe fn interleave(rows: [*const i8; 4]) -> Self::Vector;
     /// (max(best, v), n where v > best, else number), lane by lane.
     unsafe fn larger(best: Self::Vector, number: Self::Vector, v: Self::Vector, n: i32)
     -> (Self::Vector, Self::Vector);

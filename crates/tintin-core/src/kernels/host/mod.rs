@@ -5,16 +5,21 @@
 
 mod conv2d;
 mod correlate;
+mod descend;
+mod every;
 mod filters;
 mod geometry;
 mod groups;
 mod lanes;
+mod listed;
 mod machine;
 mod matmul;
 mod product;
 mod scatter;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_backward;
 mod tile;
 mod transposed;
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +27,7 @@ mod x86_64;
 
 pub use conv2d::Convolution;
 pub use correlate::gradient;
+pub use descend::{descend_outer, descend_rows};
 pub use lanes::Kernel;
 pub use machine::{Machine, machine};
 pub use matmul::product;

@@ -2,23 +2,26 @@
 //!
 //! ```text
 //! interleave the weights of GROUP output channels: b[q][a][run]
-//! for samples, places of the pooled map, window positions with a winner:
-//!     taps = the groups q of channels with an error there
-//!     for kernel rows a, registers v of their run:
+//! for samples, windows:
+//!     list the errors, or their groups where windows have one place: taps
+//!     for places of the window with taps, kernel rows a, registers v of their run:
 //!         map[row + a][column.. + v] += Σ_taps b[q][a][v] · errors
 //! acc += the map without its margins
 //! ```
-//! The map has the padding as margins, so nothing is cut off. Places are walked down the columns: a patch then meets the sums that the
+//! The map has the padding as margins, so nothing is cut off. Windows are walked down the columns: a patch then meets the sums that the
 //! last one stored register by register, and the processor forwards them.
 
+use core::ops::Range;
 use std::vec::Vec;
 
 use super::dispatch_on;
 use super::geometry::Geometry;
-use super::groups::with_buffers;
+use super::groups::{Side, room, spread, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
-use super::tile::{MOST, Tap, balanced, correction, interleave_before, single, sparse, with_registers, zeros};
+use super::tile::{
+    MOST, Tap, balanced, correction, interleave_before, nonzero, single, sparse, with_registers, word, zeros,
+};
 use crate::kernels::{Conv2d, Errors};
 
 /// See [`Conv2d::input_errors`].
@@ -29,7 +32,7 @@ pub fn input_errors(machine: Machine, conv: &Conv2d, w: &[i8], errors: Errors<'_
 
 /// Lanes of interleaved weights in use at a time: some of the cache of second level.
 const WEIGHTS: usize = 1 << 15;
-/// Rows of places walked down together.
+/// Rows of windows walked down together.
 const BAND: usize = 8;
 
 struct InputErrors<'a> {
@@ -37,8 +40,8 @@ struct InputErrors<'a> {
     w: &'a [i8],
     errors: Errors<'a>,
     acc: &'a mut [i32],
-    /// Map, interleaved weights, where registers lie in the map, taps, and how many of them.
-    buffers: &'a mut [Vec<i32>; 5],
+    /// Map, interleaved weights, where their registers lie in the map, taps, how many of them and their sum by place, numbers of errors.
+    buffers: &'a mut [Vec<i32>; 6],
 }
 
 impl Kernel for InputErrors<'_> {
@@ -46,51 +49,56 @@ impl Kernel for InputErrors<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { geometry: g, w, errors, acc, buffers: [map, weights, registers, taps, lists] } = self;
+        let Self { geometry: g, w, errors, acc, buffers: [map, weights, registers, taps, lists, numbers] } = self;
         let channels = errors.ps.c as usize;
         assert!(w.len() == channels * g.patch() && acc.len() == g.samples * g.inputs());
         let wide = g.run.div_ceil(L::WIDTH);
         let pitch = g.pitch().next_multiple_of(L::WIDTH);
-        map.resize(g.padded.0 * pitch + wide * L::WIDTH, 0);
+        let map = room(map, g.padded.0 * pitch + wide * L::WIDTH);
         registers.clear();
         for r in 0..g.kernel.0 * wide {
             registers.push(word(r / wide * pitch + r % wide * L::WIDTH));
         }
         let row = registers.len() * L::WIDTH;
         let deep = (WEIGHTS / row).clamp(1, channels.div_ceil(L::GROUP));
-        weights.resize(deep * row, 0);
-        taps.resize(2 * g.places() * deep * L::GROUP, 0);
+        let weights = room(weights, deep * row);
+        let taps = room(taps, 2 * g.places() * deep * L::GROUP);
+        lists.clear();
+        lists.resize(2 * g.places(), 0);
+        let numbers = room(numbers, deep * L::GROUP + 16);
         for first in (0..channels).step_by(deep * L::GROUP) {
             let some = first..(first + deep * L::GROUP).min(channels);
-            // SAFETY: `weights` has room for `deep` rows.
-            unsafe { interleave::<L>(&g, &w[some.start * g.patch()..some.end * g.patch()], wide, weights) };
+            interleave::<L>(&g, &w[some.start * g.patch()..some.end * g.patch()], wide, weights);
             for (s, acc) in acc.chunks_exact_mut(g.inputs()).enumerate() {
                 let errors = g.sample(errors, s);
                 if errors.dy.iter().fold(0, |any, d| any | d) == 0 {
                     continue;
                 }
                 map.fill(0);
-                let scatter = Scatter { g: &g, errors, channels: some.clone(), pitch, registers, weights, deep };
-                scatter.run::<L>(map, taps.as_chunks_mut().0, lists);
+                let (counts, totals) = lists.split_at_mut(g.places());
+                Scatter {
+                    g: &g,
+                    errors,
+                    pitch,
+                    registers,
+                    weights,
+                    deep,
+                    map,
+                    taps: taps.as_chunks_mut().0,
+                    counts,
+                    totals,
+                    numbers,
+                }
+                .run::<L>(some.clone());
                 add_inside::<L>(&g, pitch, map, acc);
             }
         }
     }
 }
 
-/// A length as a word.
-#[inline(always)]
-#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // of a buffer of this module, below 2^31
-pub fn word(n: usize) -> i32 {
-    n as i32
-}
-
 /// b\[q\]\[a\]\[run\] from the rows `w`, zeros behind each run.
-///
-/// # Safety
-/// `to` has room for all.
 #[inline(always)]
-unsafe fn interleave<L: Lanes>(g: &Geometry, w: &[i8], wide: usize, to: &mut [i32]) {
+fn interleave<L: Lanes>(g: &Geometry, w: &[i8], wide: usize, to: &mut [i32]) {
     let rows = w.len() / g.patch();
     let end = w.as_ptr_range().end;
     let row = g.kernel.0 * wide * L::WIDTH;
@@ -103,8 +111,9 @@ unsafe fn interleave<L: Lanes>(g: &Geometry, w: &[i8], wide: usize, to: &mut [i3
                     let o = (q * L::GROUP + i).min(rows - 1);
                     *source = w[o * g.patch() + a * g.run + v * L::WIDTH..].as_ptr();
                 }
-                // SAFETY: rows end with `w`; the register lies in `to`.
-                unsafe { L::store(to[v * L::WIDTH..].as_mut_ptr(), interleave_before::<L>(sources, end)) };
+                let to = &mut to[v * L::WIDTH..][..L::WIDTH];
+                // SAFETY: rows end with `w`; there is room for a register.
+                unsafe { L::store(to.as_mut_ptr(), interleave_before::<L>(Side::Offset, sources, end)) };
             }
             to[g.run..].fill(zeros::<L>());
         }
@@ -115,86 +124,97 @@ unsafe fn interleave<L: Lanes>(g: &Geometry, w: &[i8], wide: usize, to: &mut [i3
 struct Scatter<'a> {
     g: &'a Geometry,
     errors: Errors<'a>,
-    channels: core::ops::Range<usize>,
     pitch: usize,
     registers: &'a [i32],
     weights: &'a [i32],
     deep: usize,
+    map: &'a mut [i32],
+    taps: &'a mut [Tap],
+    counts: &'a mut [i32],
+    totals: &'a mut [i32],
+    numbers: &'a mut [i32],
 }
 
 impl Scatter<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(&self, map: &mut [i32], taps: &mut [Tap], lists: &mut Vec<i32>) {
-        let (g, ps) = (self.g, self.errors.ps);
-        let places = g.places();
-        lists.resize(2 * places, 0);
-        let (counts, totals) = lists.split_at_mut(places);
-        let most = self.deep * L::GROUP;
+    fn run<L: Lanes>(mut self, channels: Range<usize>) {
+        let ps = self.errors.ps;
         for band in (0..ps.h as usize).step_by(BAND) {
             for j in 0..ps.w as usize {
                 for i in band..(band + BAND).min(ps.h as usize) {
                     let at = (i * ps.w as usize + j) * ps.c as usize;
-                    let dy = &self.errors.dy[at..][self.channels.clone()];
-                    if dy.iter().fold(0, |any, d| any | d) == 0 {
-                        continue;
-                    }
-                    counts.fill(0);
-                    totals.fill(0);
+                    let dy = &self.errors.dy[at..][channels.clone()];
+                    let corner = i * self.g.down * self.pitch + j * self.g.right;
                     if self.errors.index.is_empty() {
-                        self.groups::<L>(dy, taps, counts, totals);
+                        self.groups::<L>(dy, corner);
                     } else {
-                        let index = &self.errors.index[at..][self.channels.clone()];
-                        self.winners::<L>(dy, index, taps, counts, totals);
-                    }
-                    let corner = i * g.down * self.pitch + j * g.right;
-                    for (p, (&count, &total)) in counts.iter().zip(&*totals).enumerate() {
-                        if count != 0 {
-                            let (a, b) = (p / g.window.1, p % g.window.1);
-                            let at = corner + a * g.stride.0 * self.pitch + b * g.step;
-                            let taps = &taps[p * most..][..count.cast_unsigned() as usize];
-                            self.add::<L>(taps, total, &mut map[at..]);
-                        }
+                        let index = &self.errors.index[at..][channels.clone()];
+                        self.winners::<L>(dy, index, corner);
                     }
                 }
             }
         }
     }
 
-    /// Lists the errors by the places they belong to.
+    /// Adds the errors of a window to the patches of its places.
     #[inline(always)]
-    fn winners<L: Lanes>(&self, dy: &[i8], index: &[i8], taps: &mut [Tap], counts: &mut [i32], totals: &mut [i32]) {
+    fn winners<L: Lanes>(&mut self, dy: &[i8], index: &[i8], corner: usize) {
         let row = word(self.registers.len() * L::WIDTH);
+        let count = nonzero::<L>(dy, self.numbers);
+        let few = count <= self.g.places();
         let most = self.deep * L::GROUP;
-        for (o, (&d, &p)) in dy.iter().zip(index).enumerate() {
-            let p = usize::from(p.cast_unsigned());
-            let count = &mut counts[p];
-            taps[p * most + count.cast_unsigned() as usize] = [word(o / L::GROUP) * row, single::<L>(o % L::GROUP, d)];
-            *count += i32::from(d != 0);
-            totals[p] += i32::from(d);
+        for n in 0..count {
+            let o = self.numbers[n].cast_unsigned() as usize;
+            let (d, p) = (dy[o], usize::from(index[o].cast_unsigned()));
+            let tap = [word(o / L::GROUP) * row, single::<L>(o % L::GROUP, d)];
+            if few {
+                self.add::<L>(&[tap], d.into(), p, corner);
+            } else {
+                let count = &mut self.counts[p];
+                self.taps[p * most + count.cast_unsigned() as usize] = tap;
+                *count += 1;
+                self.totals[p] += i32::from(d);
+            }
+        }
+        for p in 0..if few { 0 } else { self.g.places() } {
+            let (count, total) = (self.counts[p].cast_unsigned() as usize, self.totals[p]);
+            (self.counts[p], self.totals[p]) = (0, 0);
+            if count != 0 {
+                let taps = core::mem::take(&mut self.taps);
+                self.add::<L>(&taps[p * most..][..count], total, p, corner);
+                self.taps = taps;
+            }
         }
     }
 
-    /// Lists the groups of errors of windows of one place.
+    /// Adds the errors at a window of one place to its patch, a group at a time.
     #[inline(always)]
-    fn groups<L: Lanes>(&self, dy: &[i8], taps: &mut [Tap], counts: &mut [i32], totals: &mut [i32]) {
+    fn groups<L: Lanes>(&mut self, dy: &[i8], corner: usize) {
         let row = word(self.registers.len() * L::WIDTH);
-        let (mut at, mut count, mut total) = (0, 0, 0);
-        for dy in dy.chunks(L::GROUP) {
-            let mut group = 0;
-            for (i, &d) in dy.iter().enumerate() {
-                group |= single::<L>(i, d);
-                total += i32::from(d);
-            }
+        let groups = &mut self.numbers[..dy.len().div_ceil(L::GROUP)];
+        groups[dy.len() / L::GROUP..].fill(0);
+        // SAFETY: the groups have room for all values.
+        unsafe { spread::<L>(Side::Plain, dy, groups.as_mut_ptr().cast()) };
+        let taps = core::mem::take(&mut self.taps);
+        let (mut at, mut count) = (0, 0);
+        for &group in &*groups {
+            // the next one takes its place if it is empty
             taps[count] = [at, group];
             count += usize::from(group != 0);
             at += row;
         }
-        (counts[0], totals[0]) = (word(count), total);
+        if count > 0 {
+            self.add::<L>(&taps[..count], dy.iter().map(|&d| i32::from(d)).sum(), 0, corner);
+        }
+        self.taps = taps;
     }
 
-    /// Adds a patch to the map, of which it is told the rest from its first value on.
+    /// Adds taps of errors that add up to `total` to the patch of place `p` of the window that starts at `corner`.
     #[inline(always)]
-    fn add<L: Lanes>(&self, taps: &[Tap], total: i32, map: &mut [i32]) {
+    fn add<L: Lanes>(&mut self, taps: &[Tap], total: i32, p: usize, corner: usize) {
+        let g = self.g;
+        let (a, b) = g.place(p);
+        let map = &mut self.map[corner + a * g.stride.0 * self.pitch + b * g.step..];
         let last = self.registers[self.registers.len() - 1].cast_unsigned() as usize;
         assert!(last + L::WIDTH <= map.len());
         let mut first = 0;

@@ -87,19 +87,44 @@ pub unsafe fn sparse<L: Lanes, const V: usize>(sums: &mut [L::Vector; V], taps: 
 /// # Safety
 /// What lies before `end` can be read from all rows on, which are in ascending order.
 #[inline(always)]
-pub unsafe fn interleave_before<L: Lanes>(rows: [*const i8; 4], end: *const i8) -> L::Vector {
+pub unsafe fn interleave_before<L: Lanes>(side: Side, rows: [*const i8; 4], end: *const i8) -> L::Vector {
     // SAFETY: as the caller says.
     unsafe {
         if rows[L::GROUP - 1].wrapping_add(L::WIDTH) <= end {
-            return L::interleave(rows);
+            return L::interleave(side, rows);
         }
         let mut copies = [[0i8; 16]; 4];
         for (copy, row) in copies.iter_mut().zip(rows).take(L::GROUP) {
             let n = L::WIDTH.min(usize::try_from(end.offset_from(row)).unwrap_or(0));
             core::ptr::copy_nonoverlapping(row, copy.as_mut_ptr(), n);
         }
-        L::interleave([copies[0].as_ptr(), copies[1].as_ptr(), copies[2].as_ptr(), copies[3].as_ptr()])
+        L::interleave(side, [copies[0].as_ptr(), copies[1].as_ptr(), copies[2].as_ptr(), copies[3].as_ptr()])
     }
+}
+
+/// Writes the numbers of all errors of `dy` that are not zero; gives how many.
+///
+/// # Panics
+/// If `to` has not room for all and sixteen more.
+#[inline(always)]
+pub fn nonzero<L: Lanes>(dy: &[i8], to: &mut [i32]) -> usize {
+    assert!(to.len() >= dy.len() + 16);
+    let mut count = 0;
+    let mut at = 0;
+    while at < dy.len() {
+        // SAFETY: no more than are left; at most `at` have been written before.
+        count +=
+            unsafe { L::nonzero(dy.as_ptr().add(at), (dy.len() - at).min(16), word(at), to.as_mut_ptr().add(count)) };
+        at += 16;
+    }
+    count
+}
+
+/// A length as a word.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // of a buffer of this module, below 2^31
+pub fn word(n: usize) -> i32 {
+    n as i32
 }
 
 /// to\[..n\] += sums, for 1 to V registers' lanes.

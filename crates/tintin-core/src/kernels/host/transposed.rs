@@ -12,26 +12,37 @@
 use std::vec::Vec;
 
 use super::dispatch_on;
-use super::groups::with_buffers;
+use super::groups::{Side, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
-use super::machine::{Machine, machine};
+use super::machine::Machine;
 use super::tile::{MOST, add_to, balanced, correction, dense, interleave_before, with_registers};
-use crate::kernels::portable;
 
-/// See [`portable::matmul_transposed`].
-pub fn matmul_transposed(dy: &[i8], outputs: usize, w: &[i8], k: usize, acc: &mut [i32], len: usize) {
+/// See [`portable::matmul_transposed`]; false if `machine` has no vector instructions.
+pub fn matmul_transposed(
+    machine: Machine,
+    dy: &[i8],
+    outputs: usize,
+    w: &[i8],
+    k: usize,
+    acc: &mut [i32],
+    len: usize,
+) -> bool {
     let a = Errors { values: dy, row: outputs, term: 1, rows: dy.len() / outputs, terms: outputs };
-    if !transposed(machine(), Transposed { a, m: w, step: k, acc: &mut *acc, lanes: len }) {
-        portable::matmul_transposed(dy, outputs, w, k, acc, len);
-    }
+    transposed(machine, Transposed { a, m: w, step: k, acc, lanes: len })
 }
 
-/// See [`portable::outer_products`].
-pub fn outer_products(dy: &[i8], outputs: usize, from: usize, x: &[i8], k: usize, acc: &mut [i32]) {
+/// See [`portable::outer_products`]; false if `machine` has no vector instructions.
+pub fn outer_products(
+    machine: Machine,
+    dy: &[i8],
+    outputs: usize,
+    from: usize,
+    x: &[i8],
+    k: usize,
+    acc: &mut [i32],
+) -> bool {
     let a = Errors { values: &dy[from..], row: 1, term: outputs, rows: acc.len() / k, terms: dy.len() / outputs };
-    if !transposed(machine(), Transposed { a, m: x, step: k, acc: &mut *acc, lanes: k }) {
-        portable::outer_products(dy, outputs, from, x, k, acc);
-    }
+    transposed(machine, Transposed { a, m: x, step: k, acc, lanes: k })
 }
 
 /// Errors by row and by term: row n, term k lies at n · `row` + k · `term`.
@@ -98,9 +109,7 @@ impl Kernel for Call<'_> {
         let [terms, rows, totals, groups, packed] = self.buffers;
         list::<L>(a, terms, rows, totals, groups);
         let deep = terms.len().div_ceil(L::GROUP);
-        if packed.len() < DEEP * WIDE * L::WIDTH {
-            packed.resize(DEEP * WIDE * L::WIDTH, 0);
-        }
+        let packed = room(packed, DEEP * WIDE * L::WIDTH);
         let most = if rows.len() == 1 { MOST } else { WIDE.min(L::REGISTERS / (HIGH + 1)) };
         let registers = if rows.is_empty() { 0 } else { lanes.div_ceil(L::WIDTH) };
         let mut first = 0;
@@ -209,7 +218,7 @@ unsafe fn one_row<L: Lanes, const V: usize>(block: Block<'_>) {
         for (t, &errors) in block.groups.iter().enumerate() {
             let (sources, errors) = (block.sources::<L>(t), L::splat(errors));
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = L::dot(*sum, interleave_before::<L>(ahead(sources, v * L::WIDTH), end), errors);
+                *sum = L::dot(*sum, interleave_before::<L>(Side::Offset, ahead(sources, v * L::WIDTH), end), errors);
             }
         }
         let acc = &mut block.acc[block.rows[0] as usize * block.lanes..][block.first..block.lanes];
@@ -229,7 +238,7 @@ unsafe fn all_rows<L: Lanes, const V: usize>(mut block: Block<'_>) {
             for v in 0..V {
                 // SAFETY: a register at the end of m is read up to there; DEEP · WIDE registers are packed at most.
                 unsafe {
-                    let values = interleave_before::<L>(ahead(sources, v * L::WIDTH), end);
+                    let values = interleave_before::<L>(Side::Offset, ahead(sources, v * L::WIDTH), end);
                     L::store(block.packed.as_mut_ptr().add((t * V + v) * L::WIDTH), values);
                 }
             }
@@ -270,9 +279,9 @@ unsafe fn rows<L: Lanes, const N: usize, const V: usize>(
             }
         }
         dense::<L, N, V>(&mut sums, errors, 1, block.packed.as_ptr(), V * L::WIDTH, terms);
-        for n in 0..N {
-            let acc = &mut block.acc[block.rows[r + n] as usize * block.lanes..][block.first..block.lanes];
-            add_to::<L, V>(acc.as_mut_ptr(), acc.len(), &sums[n]);
+        for (sums, &row) in sums.iter().zip(&block.rows[r..]) {
+            let acc = &mut block.acc[row as usize * block.lanes..][block.first..block.lanes];
+            add_to::<L, V>(acc.as_mut_ptr(), acc.len(), sums);
         }
     }
     N

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use super::groups::Side;
 use super::lanes::{Kernel, Lanes};
 
 /// Eight lanes, pairs.
@@ -140,7 +141,41 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn interleave(rows: [*const i8; 4]) -> __m256i {
+    unsafe fn multiply(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_mullo_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn subtract(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn shift(v: __m256i, n: u32) -> __m256i {
+        unsafe { _mm256_sra_epi32(v, count(n)) }
+    }
+
+    #[inline(always)]
+    unsafe fn upper(v: __m256i, n: u32) -> __m256i {
+        unsafe { _mm256_srl_epi32(v, count(32 - n)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const i8, n: usize) -> __m256i {
+        unsafe {
+            if n == 8 {
+                return _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()));
+            }
+            let mut bytes = [0i8; 16];
+            for (i, byte) in bytes.iter_mut().enumerate().take(n) {
+                *byte = *from.add(i);
+            }
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave(_side: Side, rows: [*const i8; 4]) -> __m256i {
         unsafe {
             let rows = [_mm_loadl_epi64(rows[0].cast()), _mm_loadl_epi64(rows[1].cast())];
             _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(rows[0], rows[1]))
@@ -160,12 +195,24 @@ impl Lanes for Avx2 {
     unsafe fn store_bytes(to: *mut i8, v: __m256i, n: usize) {
         let mut lanes = [0i32; 8];
         unsafe {
+            if n == 8 {
+                let bytes = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, 0, 4, 8, 12, -1, -1, -1, -1);
+                let bytes = _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(bytes));
+                let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4));
+                return _mm_storel_epi64(to.cast(), _mm256_castsi256_si128(bytes));
+            }
             Self::store(lanes.as_mut_ptr(), v);
             for (i, lane) in lanes.into_iter().take(n).enumerate() {
                 to.add(i).write(lane as i8);
             }
         }
     }
+}
+
+/// How far to shift.
+#[inline(always)]
+unsafe fn count(n: u32) -> __m128i {
+    unsafe { _mm_cvtsi32_si128(n.cast_signed()) }
 }
 
 /// All bits set in the first `n` of eight lanes.
@@ -271,8 +318,48 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
-            unsafe fn interleave(rows: [*const i8; 4]) -> __m512i {
-                unsafe { $interleave(rows) }
+            unsafe fn multiply(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_mullo_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn subtract(a: __m512i, b: __m512i) -> __m512i {
+                unsafe { _mm512_sub_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn shift(v: __m512i, n: u32) -> __m512i {
+                unsafe { _mm512_sra_epi32(v, count(n)) }
+            }
+
+            #[inline(always)]
+            unsafe fn upper(v: __m512i, n: u32) -> __m512i {
+                unsafe { _mm512_srl_epi32(v, count(32 - n)) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_bytes(from: *const i8, n: usize) -> __m512i {
+                if n == 16 {
+                    return unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())) };
+                }
+                unsafe { _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(u16::MAX >> (16 - n), from)) }
+            }
+
+            #[inline(always)]
+            unsafe fn interleave(side: Side, rows: [*const i8; 4]) -> __m512i {
+                unsafe { $interleave(side, rows) }
+            }
+
+            #[inline(always)]
+            unsafe fn nonzero(from: *const i8, n: usize, first: i32, to: *mut i32) -> usize {
+                unsafe {
+                    let values = _mm_maskz_loadu_epi8(u16::MAX >> (16 - n), from);
+                    let mask = _mm_test_epi8_mask(values, values);
+                    let numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                    let numbers = _mm512_add_epi32(numbers, _mm512_set1_epi32(first));
+                    Self::store(to, _mm512_maskz_compress_epi32(mask, numbers));
+                    mask.count_ones() as usize
+                }
             }
 
             #[inline(always)]
@@ -285,7 +372,15 @@ macro_rules! avx512 {
 
             #[inline(always)]
             unsafe fn store_bytes(to: *mut i8, v: __m512i, n: usize) {
-                unsafe { _mm512_mask_cvtepi32_storeu_epi8(to, u16::MAX >> (16 - n), v) }
+                // two steps: one instruction that does both is slow on Zen
+                unsafe {
+                    let bytes = _mm512_cvtepi32_epi8(v);
+                    if n == 16 {
+                        _mm_storeu_si128(to.cast(), bytes);
+                    } else {
+                        _mm_mask_storeu_epi8(to, u16::MAX >> (16 - n), bytes);
+                    }
+                }
             }
         }
     };
@@ -297,24 +392,18 @@ unsafe fn multiply_and_add(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
     unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(a, b)) }
 }
 
-/// Both halves added.
-#[inline(always)]
-unsafe fn halved(v: __m512i) -> __m256i {
-    unsafe { _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1)) }
-}
-
 /// Two rows of sixteen, as pairs.
 #[inline(always)]
-unsafe fn pairs(rows: [*const i8; 4]) -> __m512i {
+unsafe fn pairs(_side: Side, rows: [*const i8; 4]) -> __m512i {
     unsafe {
         let (a, b) = (_mm_loadu_si128(rows[0].cast()), _mm_loadu_si128(rows[1].cast()));
         _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)))
     }
 }
 
-/// Four rows of sixteen, as groups of four, without sign: words of the rows side by side, then bytes within them.
+/// Four rows of sixteen, as groups of four: words of the rows side by side, then bytes within them.
 #[inline(always)]
-unsafe fn fours(rows: [*const i8; 4]) -> __m512i {
+unsafe fn fours(side: Side, rows: [*const i8; 4]) -> __m512i {
     unsafe {
         let lanes = _mm512_castsi128_si512(_mm_loadu_si128(rows[0].cast()));
         let lanes = _mm512_inserti32x4::<1>(lanes, _mm_loadu_si128(rows[1].cast()));
@@ -323,8 +412,14 @@ unsafe fn fours(rows: [*const i8; 4]) -> __m512i {
         let words = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let groups = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, lanes), _mm512_broadcast_i32x4(bytes));
-        _mm512_xor_si512(groups, _mm512_set1_epi8(i8::MIN))
+        if side == Side::Plain { groups } else { _mm512_xor_si512(groups, _mm512_set1_epi8(i8::MIN)) }
     }
+}
+
+/// Both halves added.
+#[inline(always)]
+unsafe fn halved(v: __m512i) -> __m256i {
+    unsafe { _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1)) }
 }
 
 avx512!(
