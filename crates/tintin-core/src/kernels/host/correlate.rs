@@ -14,11 +14,11 @@ use std::vec::Vec;
 use super::dispatch_on;
 use super::every::Every;
 use super::geometry::{Geometry, Tile};
-use super::groups::{Side, with_buffers};
+use super::groups::{Side, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::listed::Listed;
 use super::machine::Machine;
-use super::tile::interleave_before;
+use super::tile::{ROW, ahead, readable};
 use crate::kernels::{Conv2d, Errors};
 
 /// See [`Conv2d::gradient`].
@@ -69,11 +69,11 @@ impl Kernel for Gradient<'_> {
         assert!(rows.end <= errors.ps.c as usize && acc.len() == rows.len() * g.patch());
         assert!(x.len() == g.samples * g.inputs());
         let largest = Tile::largest(&g, L::GROUP, errors.ps, PATCHES);
-        patches.resize(PATCHES.max(largest.lanes(&g)) + L::WIDTH, 0);
+        let patches = room(patches, PATCHES.max(largest.lanes(&g)) + L::WIDTH);
         g.clear_margins(input);
         let (g, errors) = (&g, errors);
         if errors.index.is_empty() && mostly_errors(errors.dy) {
-            let collected = Every::new::<L>(g, rows, errors.ps, [one, two, three]);
+            let collected = Every::new::<L>(g, &largest, rows, errors.ps, [one, two, three]);
             run::<L, _>(g, &largest, x, errors, input, patches, collected, acc);
         } else {
             let collected = Listed::new(g, &largest, rows, errors.ps, [one, two, three]);
@@ -139,17 +139,23 @@ fn interleave<L: Lanes>(g: &Geometry, tile: &Tile, x: &[i8], patches: &mut [i32]
     let pitch = g.pitch();
     let corner = tile.rows.start * g.down * pitch + tile.columns.start * g.right;
     let (end, mut to) = (x.as_ptr_range().end, patches.as_mut_ptr());
+    let mut copies = [[0; ROW]; 4];
     for t in 0..tile.groups {
         let mut from = x.as_ptr().wrapping_add(corner + t * L::GROUP * g.step);
         for _ in 0..tile.height {
+            // places behind the last column have no errors: what is read there does not matter
+            let (second, third) = (from.wrapping_add(g.step), from.wrapping_add(2 * g.step));
+            let rows = [from, second, third, third.wrapping_add(g.step)];
+            let all = rows[L::GROUP - 1].wrapping_add(g.run + L::WIDTH) <= end;
             for v in (0..g.run).step_by(L::WIDTH) {
-                // places behind the last column have no errors: what is read there does not matter
-                let first = from.wrapping_add(v);
-                let second = first.wrapping_add(g.step);
-                let third = second.wrapping_add(g.step);
-                let rows = [first, second, third, third.wrapping_add(g.step)];
                 // SAFETY: nothing behind the end of x is read; there is room for the tile and one register more.
-                unsafe { L::store(to.add(v), interleave_before::<L>(Side::Offset, rows, end)) };
+                unsafe {
+                    let mut rows = ahead(rows, v);
+                    if !all {
+                        rows = readable::<L>(rows, L::WIDTH, end, &mut copies);
+                    }
+                    L::store(to.add(v), L::interleave(Side::Offset, rows));
+                }
             }
             from = from.wrapping_add(pitch);
             // SAFETY: as above.

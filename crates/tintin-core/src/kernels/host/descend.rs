@@ -9,6 +9,7 @@
 //! ```
 
 use super::dispatch_on;
+use super::groups::{room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
 use crate::kernels::RowStep;
@@ -50,7 +51,7 @@ pub fn descend_outer(
     x: &[i8],
     rule: impl FnMut(usize, u32) -> Option<RowStep>,
 ) -> bool {
-    super::groups::with_buffers(|[values]| dispatch_on(machine, Outer { w, dy, x, values, rule })).is_some()
+    with_buffers(|[values]| dispatch_on(machine, Outer { w, dy, x, values, rule })).is_some()
 }
 
 struct Rows<'a, R> {
@@ -88,8 +89,7 @@ impl<R: FnMut(usize, u32) -> Option<RowStep>> Kernel for Outer<'_, R> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(mut self) {
         let n = self.x.len();
-        self.values.resize(2 * n, 0);
-        let (x, g) = self.values.split_at_mut(n);
+        let (x, g) = room(self.values, 2 * n).split_at_mut(n);
         let mut top = 0;
         for (x, &value) in x.iter_mut().zip(self.x) {
             *x = value.into();

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::correlate::Collected;
 use super::geometry::{Geometry, Tile};
-use super::groups::Side;
+use super::groups::{Side, room};
 use super::lanes::Lanes;
 use super::tile::{add_to, balanced, dense, with_registers, zeros};
 use crate::kernels::Errors;
@@ -13,6 +13,8 @@ use crate::shape::Shape;
 
 /// Most registers of a patch in a block.
 const WIDE: usize = 6;
+/// Words of groups held at a time, where a tile has fewer.
+const GROUPS: usize = 1 << 14;
 /// Channels in a block.
 const HIGH: usize = 4;
 
@@ -22,14 +24,14 @@ pub struct Every<'a> {
     channels: Range<usize>,
     /// Channels, filled up to registers.
     pitch: usize,
-    groups: &'a mut Vec<i32>,
+    groups: &'a mut [i32],
     /// Groups of neighbouring places and rows of each.
     segments: usize,
     terms: usize,
     /// OFFSET times the sum of the errors, by channel.
-    totals: &'a mut Vec<i32>,
+    totals: &'a mut [i32],
     /// A row of errors with zeros behind it.
-    row: &'a mut Vec<i32>,
+    row: &'a mut [i32],
 }
 
 impl<'a> Every<'a> {
@@ -37,16 +39,16 @@ impl<'a> Every<'a> {
     #[inline(always)]
     pub fn new<L: Lanes>(
         g: &'a Geometry,
+        largest: &Tile,
         channels: Range<usize>,
         ps: Shape,
         [groups, totals, row]: [&'a mut Vec<i32>; 3],
     ) -> Self {
         let pitch = channels.len().next_multiple_of(L::WIDTH);
-        groups.clear();
-        totals.clear();
-        totals.resize(pitch, 0);
-        row.clear();
-        row.resize(((ps.w as usize + L::GROUP) * ps.c as usize + L::WIDTH).div_ceil(4), 0);
+        let groups = room(groups, GROUPS.max(largest.groups * largest.rows.len() * pitch));
+        let totals = room(totals, pitch);
+        totals.fill(0);
+        let row = room(row, ((ps.w as usize + L::GROUP) * ps.c as usize + L::WIDTH).div_ceil(4));
         Self { g, channels, pitch, groups, segments: 0, terms: 0, totals, row }
     }
 }
@@ -54,7 +56,8 @@ impl<'a> Every<'a> {
 impl Collected for Every<'_> {
     #[inline(always)]
     fn is_full(&self, tile: &Tile) -> bool {
-        self.terms != tile.rows.len()
+        let used = self.segments * self.terms + tile.groups * tile.rows.len();
+        self.terms != tile.rows.len() || used * self.pitch > self.groups.len()
     }
 
     #[inline(always)]
@@ -62,9 +65,9 @@ impl Collected for Every<'_> {
         let (w, c) = (errors.ps.w as usize, errors.ps.c as usize);
         let (bytes, end) = (tile.columns.len() * c, tile.groups * L::GROUP * c);
         self.terms = tile.rows.len();
-        let start = self.groups.len();
-        self.groups.resize(start + tile.groups * self.terms * self.pitch, 0);
-        let (row, groups) = (self.row.as_mut_ptr().cast::<i8>(), self.groups[start..].as_mut_ptr());
+        let start = self.segments * self.terms * self.pitch;
+        let groups = self.groups[start..][..tile.groups * self.terms * self.pitch].as_mut_ptr();
+        let row = self.row.as_mut_ptr().cast::<i8>();
         assert!(end + L::WIDTH <= 4 * self.row.len());
         for (i, r) in tile.rows.clone().enumerate() {
             let dy = &errors.dy[(r * w + tile.columns.start) * c..][..bytes];
@@ -100,7 +103,6 @@ impl Collected for Every<'_> {
             unsafe { with_registers!(6, some, V => self.registers::<L, V>(patches, first * L::WIDTH, acc)) };
             first += some;
         }
-        self.groups.clear();
         self.totals.fill(0);
         self.segments = 0;
     }

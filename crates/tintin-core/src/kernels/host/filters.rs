@@ -44,9 +44,9 @@ impl Filters<'_> {
         self.registers::<L>() * L::WIDTH * (1 + self.rows * self.groups::<L>())
     }
 
-    /// Multiplications and loads of a window, all that is joined taken together: what is compared to choose how many to join.
+    /// What a window costs, all that is joined taken together: multiplications, and for eight windows one that waits for its load.
     fn cost<L: Lanes>(&self) -> usize {
-        self.rows * self.groups::<L>() * (self.registers::<L>() + 1)
+        self.rows * self.groups::<L>() * (8 * self.registers::<L>() + 1)
     }
 
     /// The same with as many of `most` neighbours joined as makes the best use of lanes and groups: few outputs leave lanes idle,

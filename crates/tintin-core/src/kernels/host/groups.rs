@@ -86,12 +86,15 @@ pub unsafe fn across<L: Lanes>(rows: *const i32, pitch: usize) -> [L::Vector; 16
     }
 }
 
-/// The first `n` words of a buffer, which grows to hold them; they hold anything.
+/// `n` words of a buffer, which grows to hold them; they hold anything. They start where a line of the cache does, so that no register
+/// that is loaded from a multiple of its width lies in two.
 pub fn room(buffer: &mut Vec<i32>, n: usize) -> &mut [i32] {
-    if buffer.len() < n {
-        buffer.resize(n, 0);
+    const LINE: usize = 16;
+    if buffer.len() < n + LINE {
+        buffer.resize(n + LINE, 0);
     }
-    &mut buffer[..n]
+    let start = buffer.as_ptr().align_offset(4 * LINE).min(LINE);
+    &mut buffer[start..][..n]
 }
 
 /// Calls `f` with `N` buffers of this thread, to be resized at will: kept from call to call, so that a step allocates nothing.

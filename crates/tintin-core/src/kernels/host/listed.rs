@@ -5,6 +5,7 @@ use std::vec::Vec;
 
 use super::correlate::Collected;
 use super::geometry::{Geometry, Tile};
+use super::groups::room;
 use super::lanes::Lanes;
 use super::tile::{MOST, Tap, add_to, balanced, correction, nonzero, single, sparse, with_registers, word};
 use crate::kernels::Errors;
@@ -41,11 +42,10 @@ impl<'a> Listed<'a> {
     ) -> Self {
         let (c, row) = (ps.c as usize, ps.w as usize * ps.c as usize);
         let most = LISTED.max(largest.windows());
-        taps.resize(2 * channels.len() * most, 0);
+        let taps = room(taps, 2 * channels.len() * most);
         lists.clear();
         lists.resize(2 * channels.len(), 0);
-        rows.resize(3 * row + 16, 0);
-        let (columns, numbers) = rows.split_at_mut(2 * row);
+        let (columns, numbers) = room(rows, 3 * row + 16).split_at_mut(2 * row);
         let columns = columns.as_chunks_mut().0;
         for (j, columns) in columns.chunks_exact_mut(c).enumerate() {
             for (o, to) in columns.iter_mut().enumerate() {

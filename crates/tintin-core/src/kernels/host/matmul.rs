@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! for each sample: x as it is grouped, zeros behind it;  start = -OFFSET * sum of x
-//!     for each four rows of w
+//! for each eight rows of w
+//!     for each sample
 //!         lanes[r] += dot(w[r][i..], x[i..])                 w is the side with the offset, as it is loaded
 //!         acc[r] += start + sum of lanes[r]
 //! ```
@@ -22,10 +23,10 @@ use crate::kernels::portable::peak;
 use crate::shape::Shape;
 
 /// Fewest samples for which packing the weights pays.
-const MANY: usize = 6;
+const MANY: usize = 16;
 
 /// Rows of w that share a load of x.
-const ROWS: usize = 4;
+const ROWS: usize = 8;
 
 /// See [`product`](crate::kernels::product); computes on `machine`, or gives `None` if that has no vector instructions.
 pub fn product(machine: Machine, x: &[i8], w: &[i8], k: usize, out: Outputs<'_>) -> Option<u32> {
@@ -49,13 +50,13 @@ pub fn product(machine: Machine, x: &[i8], w: &[i8], k: usize, out: Outputs<'_>)
     Convolution { conv: &conv, windows: &Windows::places(1, 1), x, w, out }.on(machine)
 }
 
-/// Few samples, with buffers for one and for the last rows of w.
+/// Few samples, with buffers for them, for where their sums start, and for the last rows of w.
 struct Few<'a, 'b> {
     x: &'a [i8],
     w: &'a [i8],
     k: usize,
     out: Outputs<'a>,
-    buffers: &'b mut [Vec<i32>; 2],
+    buffers: &'b mut [Vec<i32>; 3],
 }
 
 impl Kernel for Few<'_, '_> {
@@ -63,35 +64,43 @@ impl Kernel for Few<'_, '_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> u32 {
-        let Few { x, w, k, out: Outputs { acc, sums, .. }, buffers: [inputs, last] } = self;
+        let Few { x, w, k, out: Outputs { acc, sums, .. }, buffers: [inputs, starts, last] } = self;
         let (samples, outputs, step) = (x.len() / k, w.len() / k, L::WIDTH * L::GROUP);
         let registers = k.div_ceil(step);
         let inputs = room(inputs, samples * registers * L::WIDTH);
+        let starts = room(starts, samples);
         inputs.fill(0);
-        for (x, inputs) in x.chunks_exact(k).zip(inputs.chunks_exact_mut(registers * L::WIDTH)) {
+        for ((x, inputs), start) in
+            x.chunks_exact(k).zip(inputs.chunks_exact_mut(registers * L::WIDTH)).zip(&mut *starts)
+        {
             // SAFETY: room for `registers` times WIDTH · GROUP values, which are not fewer than k.
             unsafe { spread::<L>(Side::Plain, x, inputs.as_mut_ptr().cast()) };
+            *start = x.iter().map(|&x| i32::from(x)).sum::<i32>().wrapping_mul(-L::OFFSET);
         }
-        // whole blocks of rows that can be read where they lie
-        let inside = w.len().checked_sub(registers * step).map_or(0, |end| end / k + 1) / ROWS * ROWS;
-        let (w, rest) = w.split_at(inside * k);
-        let last = room(last, (rest.len().next_multiple_of(ROWS * k) + registers * step).div_ceil(4));
         if sums != Sums::Added {
             // every sample starts from the first row
             for n in 1..samples {
                 acc.copy_within(..outputs, n * outputs);
             }
         }
-        // SAFETY: room for all of `rest` and what is read behind it; for the rows above, `inside` sees to it.
-        unsafe {
-            last.as_mut_ptr().cast::<i8>().copy_from_nonoverlapping(rest.as_ptr(), rest.len());
-            for (x, (inputs, acc)) in
-                x.chunks_exact(k).zip(inputs.chunks_exact(registers * L::WIDTH).zip(acc.chunks_exact_mut(outputs)))
-            {
-                let start = x.iter().map(|&x| i32::from(x)).sum::<i32>().wrapping_mul(-L::OFFSET);
-                let (acc, rest) = acc.split_at_mut(inside);
-                rows::<L>(inputs, start, w.as_ptr(), k, acc);
-                rows::<L>(inputs, start, last.as_ptr().cast(), k, rest);
+        // whole blocks of rows that can be read where they lie; the others are copied
+        let inside = w.len().checked_sub(registers * step).map_or(0, |end| end / k + 1) / ROWS * ROWS;
+        let rest = &w[inside * k..];
+        let last = room(last, (rest.len().next_multiple_of(ROWS * k) + registers * step).div_ceil(4));
+        let last = last.as_mut_ptr().cast::<i8>();
+        // SAFETY: room for all of `rest`.
+        unsafe { last.copy_from_nonoverlapping(rest.as_ptr(), rest.len()) };
+        for o in (0..outputs).step_by(ROWS) {
+            let w = if o < inside { w[o * k..].as_ptr() } else { last.wrapping_add((o - inside) * k) };
+            let samples = inputs.chunks_exact(registers * L::WIDTH).zip(&*starts).zip(acc.chunks_exact_mut(outputs));
+            for ((x, start), acc) in samples {
+                // SAFETY: `inside` and the room in `last` see to it that the registers of a block of rows can be read.
+                let sums = unsafe { dots::<L>(x, w, k) };
+                let add = |(acc, sum): (&mut i32, i32)| *acc = acc.wrapping_add(sum).wrapping_add(*start);
+                match acc[o..].first_chunk_mut::<ROWS>() {
+                    Some(acc) => acc.iter_mut().zip(sums).for_each(add),
+                    None => acc[o..].iter_mut().zip(sums).for_each(add),
+                }
             }
         }
         if sums == Sums::Rectified {
@@ -101,27 +110,25 @@ impl Kernel for Few<'_, '_> {
     }
 }
 
-/// One sample with as many rows of w as `acc` has sums.
+/// Sums of the products of x and rows of w.
 ///
 /// # Safety
-/// The machine has the instructions of `L`; of w whole blocks of rows may be read, and from the start of each row as many values as x has.
+/// The machine has the instructions of `L`; from the start of each row of w as many values may be read as x has.
 #[inline(always)]
-unsafe fn rows<L: Lanes>(x: &[i32], start: i32, mut w: *const i8, k: usize, acc: &mut [i32]) {
-    for acc in acc.chunks_mut(ROWS) {
-        // SAFETY: as the caller says.
-        let sums = unsafe {
-            let mut lanes = [L::zero(); ROWS];
-            for (i, x) in x.chunks_exact(L::WIDTH).enumerate() {
-                let x = L::load(x.as_ptr());
-                for (r, lanes) in lanes.iter_mut().enumerate() {
-                    *lanes = L::dot(*lanes, L::load_offset(w.add(r * k + i * L::WIDTH * L::GROUP)), x);
-                }
+unsafe fn dots<L: Lanes>(x: &[i32], w: *const i8, k: usize) -> [i32; ROWS] {
+    // SAFETY: as the caller says.
+    unsafe {
+        let mut lanes = [L::zero(); ROWS];
+        for (i, x) in x.chunks_exact(L::WIDTH).enumerate() {
+            let x = L::load(x.as_ptr());
+            for (r, lanes) in lanes.iter_mut().enumerate() {
+                *lanes = L::dot(*lanes, L::load_offset(w.add(r * k + i * L::WIDTH * L::GROUP)), x);
             }
-            w = w.wrapping_add(ROWS * k);
-            L::sums(lanes)
-        };
-        for (acc, sum) in acc.iter_mut().zip(sums) {
-            *acc = acc.wrapping_add(sum).wrapping_add(start);
         }
+        let [a, b, c, d, e, f, g, h] = lanes;
+        let mut sums = [0; ROWS];
+        sums[..4].copy_from_slice(&L::sums([a, b, c, d]));
+        sums[4..].copy_from_slice(&L::sums([e, f, g, h]));
+        sums
     }
 }

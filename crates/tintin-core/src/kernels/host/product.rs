@@ -15,6 +15,9 @@
 //! Outputs lie in lanes, so that nothing is added up across lanes; N · V sums are in flight, so that no instruction waits for the one
 //! before. Sums of places, without a pool, are maxima of windows of one place.
 
+// registers are indexed by window and by register of outputs alike; iterators would hide which
+#![allow(clippy::needless_range_loop)]
+
 use super::super::{Outputs, Sums};
 use super::filters::BLOCK;
 use super::lanes::Lanes;

@@ -16,11 +16,11 @@ use std::vec::Vec;
 
 use super::dispatch_on;
 use super::geometry::Geometry;
-use super::groups::{Side, spread, with_buffers};
+use super::groups::{Side, room, spread, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
 use super::tile::{
-    MOST, Tap, balanced, correction, interleave_before, nonzero, single, sparse, with_registers, word, zeros,
+    MOST, ROW, Tap, ahead, balanced, correction, nonzero, readable, single, sparse, with_registers, word, zeros,
 };
 use crate::kernels::{Conv2d, Errors};
 
@@ -54,18 +54,18 @@ impl Kernel for InputErrors<'_> {
         assert!(w.len() == channels * g.patch() && acc.len() == g.samples * g.inputs());
         let wide = g.run.div_ceil(L::WIDTH);
         let pitch = g.pitch().next_multiple_of(L::WIDTH);
-        map.resize(g.padded.0 * pitch + wide * L::WIDTH, 0);
+        let map = room(map, g.padded.0 * pitch + wide * L::WIDTH);
         registers.clear();
         for r in 0..g.kernel.0 * wide {
             registers.push(word(r / wide * pitch + r % wide * L::WIDTH));
         }
         let row = registers.len() * L::WIDTH;
         let deep = (WEIGHTS / row).clamp(1, channels.div_ceil(L::GROUP));
-        weights.resize(deep * row, 0);
-        taps.resize(2 * g.places() * deep * L::GROUP, 0);
+        let weights = room(weights, deep * row);
+        let taps = room(taps, 2 * g.places() * deep * L::GROUP);
         lists.clear();
         lists.resize(2 * g.places(), 0);
-        numbers.resize(deep * L::GROUP + 16, 0);
+        let numbers = room(numbers, deep * L::GROUP + 16);
         for first in (0..channels).step_by(deep * L::GROUP) {
             let some = first..(first + deep * L::GROUP).min(channels);
             interleave::<L>(&g, &w[some.start * g.patch()..some.end * g.patch()], wide, weights);
@@ -76,9 +76,20 @@ impl Kernel for InputErrors<'_> {
                 }
                 map.fill(0);
                 let (counts, totals) = lists.split_at_mut(g.places());
-                let taps = taps.as_chunks_mut().0;
-                Scatter { g: &g, errors, pitch, registers, weights, deep, map, taps, counts, totals, numbers }
-                    .run::<L>(some.clone());
+                Scatter {
+                    g: &g,
+                    errors,
+                    pitch,
+                    registers,
+                    weights,
+                    deep,
+                    map,
+                    taps: taps.as_chunks_mut().0,
+                    counts,
+                    totals,
+                    numbers,
+                }
+                .run::<L>(some.clone());
                 add_inside::<L>(&g, pitch, map, acc);
             }
         }
@@ -89,20 +100,22 @@ impl Kernel for InputErrors<'_> {
 #[inline(always)]
 fn interleave<L: Lanes>(g: &Geometry, w: &[i8], wide: usize, to: &mut [i32]) {
     let rows = w.len() / g.patch();
-    let end = w.as_ptr_range().end;
+    let (end, mut copies) = (w.as_ptr_range().end, [[0; ROW]; 4]);
     let row = g.kernel.0 * wide * L::WIDTH;
     for (q, to) in to.chunks_exact_mut(row).take(rows.div_ceil(L::GROUP)).enumerate() {
         for (a, to) in to.chunks_exact_mut(wide * L::WIDTH).enumerate() {
-            for v in 0..wide {
-                let mut sources = [core::ptr::null(); 4];
-                for (i, source) in sources.iter_mut().take(L::GROUP).enumerate() {
-                    // a channel that is missing has no errors, and any row will do
-                    let o = (q * L::GROUP + i).min(rows - 1);
-                    *source = w[o * g.patch() + a * g.run + v * L::WIDTH..].as_ptr();
-                }
-                let to = &mut to[v * L::WIDTH..][..L::WIDTH];
+            let mut sources = [core::ptr::null(); 4];
+            for (i, source) in sources.iter_mut().take(L::GROUP).enumerate() {
+                // a channel that is missing has no errors, and any row will do
+                let o = (q * L::GROUP + i).min(rows - 1);
+                *source = w[o * g.patch() + a * g.run..].as_ptr();
+            }
+            for (v, to) in to.chunks_exact_mut(L::WIDTH).enumerate() {
                 // SAFETY: rows end with `w`; there is room for a register.
-                unsafe { L::store(to.as_mut_ptr(), interleave_before::<L>(Side::Offset, sources, end)) };
+                unsafe {
+                    let sources = readable::<L>(ahead(sources, v * L::WIDTH), L::WIDTH, end, &mut copies);
+                    L::store(to.as_mut_ptr(), L::interleave(Side::Offset, sources));
+                }
             }
             to[g.run..].fill(zeros::<L>());
         }

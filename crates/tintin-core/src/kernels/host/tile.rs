@@ -82,24 +82,42 @@ pub unsafe fn sparse<L: Lanes, const V: usize>(sums: &mut [L::Vector; V], taps: 
     }
 }
 
-/// [`Lanes::interleave`] for rows that may end before a register is full: nothing from `end` on is read.
+/// Most bytes of a row that [`readable`] copies: those of the registers of a block.
+pub const ROW: usize = MOST * 16;
+
+/// Rows that [`Lanes::interleave`] reads `n` bytes of, at most [`ROW`]: themselves, or copies if memory ends at `end`.
 ///
 /// # Safety
-/// What lies before `end` can be read from all rows on, which are in ascending order.
+/// Rows are in ascending order, and what lies before `end` can be read.
 #[inline(always)]
-pub unsafe fn interleave_before<L: Lanes>(side: Side, rows: [*const i8; 4], end: *const i8) -> L::Vector {
-    // SAFETY: as the caller says.
-    unsafe {
-        if rows[L::GROUP - 1].wrapping_add(L::WIDTH) <= end {
-            return L::interleave(side, rows);
-        }
-        let mut copies = [[0i8; 16]; 4];
-        for (copy, row) in copies.iter_mut().zip(rows).take(L::GROUP) {
-            let n = L::WIDTH.min(usize::try_from(end.offset_from(row)).unwrap_or(0));
-            core::ptr::copy_nonoverlapping(row, copy.as_mut_ptr(), n);
-        }
-        L::interleave(side, [copies[0].as_ptr(), copies[1].as_ptr(), copies[2].as_ptr(), copies[3].as_ptr()])
+pub unsafe fn readable<L: Lanes>(
+    rows: [*const i8; 4],
+    n: usize,
+    end: *const i8,
+    copies: &mut [[i8; ROW]; 4],
+) -> [*const i8; 4] {
+    if rows[L::GROUP - 1].wrapping_add(n) <= end {
+        return rows;
     }
+    let mut all = rows;
+    for (row, copy) in all.iter_mut().zip(copies).take(L::GROUP) {
+        // SAFETY: bytes up to `end`, as the caller says, of which there may be none.
+        unsafe {
+            let there = usize::try_from(end.offset_from(*row)).unwrap_or(0).min(n);
+            core::ptr::copy_nonoverlapping(*row, copy.as_mut_ptr(), there);
+        }
+        *row = copy.as_ptr();
+    }
+    all
+}
+
+/// All pointers `by` values further on.
+#[inline(always)]
+pub fn ahead(mut rows: [*const i8; 4], by: usize) -> [*const i8; 4] {
+    for row in &mut rows {
+        *row = row.wrapping_add(by);
+    }
+    rows
 }
 
 /// Writes the numbers of all errors of `dy` that are not zero; gives how many.

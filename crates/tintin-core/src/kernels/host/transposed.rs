@@ -12,10 +12,10 @@
 use std::vec::Vec;
 
 use super::dispatch_on;
-use super::groups::{Side, with_buffers};
+use super::groups::{Side, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
-use super::tile::{MOST, add_to, balanced, correction, dense, interleave_before, with_registers};
+use super::tile::{MOST, ROW, add_to, ahead, balanced, correction, dense, readable, with_registers, word};
 
 /// See [`portable::matmul_transposed`]; false if `machine` has no vector instructions.
 pub fn matmul_transposed(
@@ -60,13 +60,6 @@ pub struct Errors<'a> {
     pub terms: usize,
 }
 
-impl Errors<'_> {
-    #[inline(always)]
-    fn at(&self, n: usize, k: usize) -> i8 {
-        self.values[n * self.row + k * self.term]
-    }
-}
-
 /// Whether `machine` has computed `of`.
 fn transposed(machine: Machine, of: Transposed<'_>) -> bool {
     with_buffers(|buffers| dispatch_on(machine, Call { of, buffers })).is_some()
@@ -109,9 +102,7 @@ impl Kernel for Call<'_> {
         let [terms, rows, totals, groups, packed] = self.buffers;
         list::<L>(a, terms, rows, totals, groups);
         let deep = terms.len().div_ceil(L::GROUP);
-        if packed.len() < DEEP * WIDE * L::WIDTH {
-            packed.resize(DEEP * WIDE * L::WIDTH, 0);
-        }
+        let packed = room(packed, DEEP * WIDE * L::WIDTH);
         let most = if rows.len() == 1 { MOST } else { WIDE.min(L::REGISTERS / (HIGH + 1)) };
         let registers = if rows.is_empty() { 0 } else { lanes.div_ceil(L::WIDTH) };
         let mut first = 0;
@@ -134,7 +125,6 @@ impl Kernel for Call<'_> {
 
 /// Lists the terms with an error in any row, the rows with an error in any term, the sum of each such row and its errors in groups.
 #[inline(always)]
-#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // rows and terms are at most 2^20: samples and units
 fn list<L: Lanes>(
     a: Errors<'_>,
     terms: &mut Vec<i32>,
@@ -142,14 +132,16 @@ fn list<L: Lanes>(
     totals: &mut Vec<i32>,
     groups: &mut Vec<i32>,
 ) {
+    assert!(a.rows == 0 || a.terms == 0 || (a.rows - 1) * a.row + (a.terms - 1) * a.term < a.values.len());
     terms.clear();
     for k in 0..a.terms {
         let mut any = 0;
         for n in 0..a.rows {
-            any |= a.at(n, k);
+            // SAFETY: below the largest place, which was compared with the length.
+            any |= unsafe { *a.values.get_unchecked(n * a.row + k * a.term) };
         }
         if any != 0 {
-            terms.push(k as i32);
+            terms.push(word(k));
         }
     }
     rows.clear();
@@ -161,16 +153,18 @@ fn list<L: Lanes>(
         groups.resize(start + deep, 0);
         let to = groups[start..].as_mut_ptr().cast::<L::Value>();
         for (i, &k) in terms.iter().enumerate() {
-            let d = a.at(n, k as usize);
-            total += i32::from(d);
-            any |= d;
-            // SAFETY: `deep` groups have room for all terms.
-            unsafe { to.add(i).write(L::plain(d)) };
+            // SAFETY: as above; and `deep` groups have room for all terms.
+            unsafe {
+                let d = *a.values.get_unchecked(n * a.row + k.cast_unsigned() as usize * a.term);
+                total += i32::from(d);
+                any |= d;
+                to.add(i).write(L::plain(d));
+            }
         }
         if any == 0 {
             groups.truncate(start);
         } else {
-            rows.push(n as i32);
+            rows.push(word(n));
             totals.push(total);
         }
     }
@@ -216,11 +210,12 @@ unsafe fn one_row<L: Lanes, const V: usize>(block: Block<'_>) {
     // SAFETY: as the caller says; a register at the end of m is read up to there.
     unsafe {
         let mut sums = [L::splat(correction::<L>(block.totals[0])); V];
-        let end = block.m.as_ptr_range().end;
+        let (end, mut copies) = (block.m.as_ptr_range().end, [[0; ROW]; 4]);
         for (t, &errors) in block.groups.iter().enumerate() {
-            let (sources, errors) = (block.sources::<L>(t), L::splat(errors));
+            let sources = readable::<L>(block.sources::<L>(t), V * L::WIDTH, end, &mut copies);
+            let errors = L::splat(errors);
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = L::dot(*sum, interleave_before::<L>(Side::Offset, ahead(sources, v * L::WIDTH), end), errors);
+                *sum = L::dot(*sum, L::interleave(Side::Offset, ahead(sources, v * L::WIDTH)), errors);
             }
         }
         let acc = &mut block.acc[block.rows[0] as usize * block.lanes..][block.first..block.lanes];
@@ -232,15 +227,15 @@ unsafe fn one_row<L: Lanes, const V: usize>(block: Block<'_>) {
 /// As of [`one_row`].
 #[inline(always)]
 unsafe fn all_rows<L: Lanes, const V: usize>(mut block: Block<'_>) {
-    let end = block.m.as_ptr_range().end;
+    let (end, mut copies) = (block.m.as_ptr_range().end, [[0; ROW]; 4]);
     for from in (0..block.deep).step_by(DEEP) {
         let terms = DEEP.min(block.deep - from);
         for t in 0..terms {
-            let sources = block.sources::<L>(from + t);
-            for v in 0..V {
-                // SAFETY: a register at the end of m is read up to there; DEEP · WIDE registers are packed at most.
-                unsafe {
-                    let values = interleave_before::<L>(Side::Offset, ahead(sources, v * L::WIDTH), end);
+            // SAFETY: m is read up to its end; DEEP · WIDE registers are packed at most.
+            unsafe {
+                let sources = readable::<L>(block.sources::<L>(from + t), V * L::WIDTH, end, &mut copies);
+                for v in 0..V {
+                    let values = L::interleave(Side::Offset, ahead(sources, v * L::WIDTH));
                     L::store(block.packed.as_mut_ptr().add((t * V + v) * L::WIDTH), values);
                 }
             }
@@ -287,13 +282,4 @@ unsafe fn rows<L: Lanes, const N: usize, const V: usize>(
         }
     }
     N
-}
-
-/// All pointers `by` values further on.
-#[inline(always)]
-fn ahead(mut rows: [*const i8; 4], by: usize) -> [*const i8; 4] {
-    for row in &mut rows {
-        *row = row.wrapping_add(by);
-    }
-    rows
 }
