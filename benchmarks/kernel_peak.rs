@@ -17,7 +17,7 @@ const BATCH: usize = 64;
 
 /// The instruction that multiplies in the kernels of each name that `kernels::name` can give.
 const INSTRUCTION_OF: &[(&str, &str)] = &[
-    ("avx512 vnni", "vpdpwssd 512"),
+    ("avx512vnni", "vpdpbusd 512"),
     ("avx512", "vpmaddwd 512"),
     ("avx2", "vpmaddwd 256"),
     ("portable", "pmaddwd 128"),
