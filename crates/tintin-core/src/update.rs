@@ -122,14 +122,19 @@ impl Update<'_> {
             0
         };
         let (x, errors, len, count) = (self.x, self.errors, rows.len() * row, rows.len());
-        let workspace = scratch(&mut *self.workspace, self.slot.workspace);
-        if !self.slot.adds_up_samples() {
-            let parts = self.slot.parts(self.samples, self.threads);
-            let work = (rows, items(&mut self.words[..len], row), workspace);
-            over(work, count, parts, &|(rows, acc, workspace)| gradient(x, errors, rows, acc.slice, workspace.slice));
+        let parts = self.slot.parts(self.samples, self.threads);
+        if parts == 1 {
+            gradient(x, errors, rows, &mut self.words[..len], &mut *self.workspace);
             return;
         }
-        let parts = self.slot.parts(self.samples, self.threads);
+        let workspace = scratch(&mut *self.workspace, self.slot.workspace);
+        if !self.slot.adds_up_samples() {
+            let work = (rows, items(&mut self.words[..len], row), workspace);
+            over(work, count, parts.min(count), &|(rows, acc, workspace)| {
+                gradient(x, errors, rows, acc.slice, workspace.slice)
+            });
+            return;
+        }
         let work = (items(x, xs.len()), errors, scratch(&mut self.words[..parts * len], len), workspace);
         over(work, self.samples, parts, &|(x, errors, acc, workspace)| {
             gradient(x.slice, errors, rows.clone(), acc.slice, workspace.slice)
