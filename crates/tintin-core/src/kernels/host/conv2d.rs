@@ -150,18 +150,19 @@ impl Kernel for Call<'_, '_> {
         for a in 0..pool.kernel.0 {
             window.extend((0..pool.kernel.1).map(|b| entry(a * down + b * right)));
         }
-        windows.clear();
-        for s in 0..copied.samples {
-            for i in 0..copied.band {
-                for j in (0..pool.columns).step_by(filters.joined) {
-                    let at = (s * copied.band + i) * pool.columns + j;
-                    let lanes = filters.joined.min(pool.columns - j) * channels;
-                    windows.push(entry(s * copied.rows * copied.row + i * below + j * shift));
-                    windows.extend([entry(at * channels), entry(lanes)]);
-                }
+        let (in_row, lanes) = (pool.columns.div_ceil(filters.joined), filters.lanes());
+        let windows = room(windows, 3 * copied.samples * copied.band * in_row).as_chunks_mut::<3>().0;
+        for (r, windows) in windows.chunks_exact_mut(in_row).enumerate() {
+            let (s, i) = (r / copied.band, r % copied.band);
+            let mut x = s * copied.rows * copied.row + i * below;
+            let (mut acc, end) = (r * pool.columns * channels, (r + 1) * pool.columns * channels);
+            for window in windows {
+                *window = [entry(x), entry(acc), entry(lanes.min(end - acc))];
+                x += filters.joined * shift;
+                acc += lanes;
             }
         }
-        let windows = windows.as_chunks().0;
+        let windows = &*windows;
 
         // behind the last row: what the last step of the last window reads in vain
         let slack = filters.joined * shift + groups * L::GROUP;
@@ -179,7 +180,7 @@ impl Kernel for Call<'_, '_> {
                 let sums = at..at + count * rows * row;
                 let winners = if of.out.winners.is_empty() { &mut [][..] } else { &mut of.out.winners[sums.clone()] };
                 let out = Outputs { acc: &mut of.out.acc[sums], winners, sums: of.out.sums };
-                let windows = &windows[..count * rows * pool.columns.div_ceil(filters.joined)];
+                let windows = &windows[..count * rows * in_row];
                 let product = Product { x, packed, steps, window, windows, out };
                 // SAFETY: as the caller says.
                 top = unsafe { product.run::<L>() }.max(top);

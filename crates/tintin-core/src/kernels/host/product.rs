@@ -5,9 +5,9 @@
 //!     for each N windows                                     the last of them repeated if there are fewer
 //!         best = the least number there is
 //!         for each place of the window, number p
-//!             sums[n][v] = start[v]                          what takes the offset off
+//!             sums[v][n] = start[v]                          what takes the offset off
 //!             for each step s                                GROUP neighbours of a kernel row
-//!                 sums[n][v] += dot(all lanes x[n][place + step s], packed[s][v])
+//!                 sums[v][n] += dot(all lanes x[n][place + step s], packed[s][v])
 //!             best, winner = larger(best, winner, sums, p)
 //!         acc = best, or acc += best
 //! ```
@@ -42,14 +42,6 @@ pub struct Product<'a> {
 #[inline(always)]
 const fn offset(v: i32) -> usize {
     v.cast_unsigned() as usize
-}
-
-/// Where the lanes of a register, `lane` the first of them, lie in acc, and how many of them a window has, if any.
-#[inline(always)]
-fn lanes<L: Lanes>(window: Option<&[i32; 3]>, lane: usize) -> Option<(usize, usize)> {
-    let &[_, acc, lanes] = window?;
-    let count = offset(lanes).saturating_sub(lane).min(L::WIDTH);
-    (count > 0).then_some((offset(acc) + lane, count))
 }
 
 impl Product<'_> {
@@ -90,61 +82,112 @@ impl Product<'_> {
     /// Maxima of all windows in the outputs of one block, the first of them in lane `lane`, `N` windows at a time.
     #[inline(always)]
     unsafe fn block<L: Lanes, const N: usize, const V: usize>(&mut self, packed: &[i32], lane: usize) -> u32 {
-        let (mut low, mut high) = unsafe { (L::zero(), L::zero()) };
+        let mut ends = unsafe { [L::zero(); 2] };
         for windows in self.windows.chunks(N) {
+            // those that are missing are computed like the last, and have no lanes
+            let mut all = [[0; 3]; N];
             let mut x = [self.x.as_ptr().cast::<L::Value>(); N];
-            for (n, x) in x.iter_mut().enumerate() {
-                let window = windows[n.min(windows.len() - 1)];
+            for n in 0..N {
+                all[n] = windows[n.min(windows.len() - 1)];
                 // SAFETY: windows, places and steps together stay inside, which `run` has checked.
-                *x = unsafe { x.add(offset(window[0])) };
+                x[n] = unsafe { x[n].add(offset(all[n][0])) };
+                if n >= windows.len() {
+                    all[n][2] = 0;
+                }
             }
+            // SAFETY: the same; and the instructions are there.
             unsafe {
-                let mut best = [[L::splat(i32::MIN); V]; N];
-                let mut winner = [[L::zero(); V]; N];
-                for (&place, number) in self.window.iter().zip(0..) {
+                let mut best = self.sums::<L, N, V>(packed, x, offset(self.window[0]));
+                let mut winner = [[L::zero(); N]; V];
+                for (&place, number) in self.window[1..].iter().zip(1..) {
                     let sums = self.sums::<L, N, V>(packed, x, offset(place));
-                    for n in 0..N {
-                        for v in 0..V {
-                            (best[n][v], winner[n][v]) = L::larger(best[n][v], winner[n][v], sums[n][v], number);
-                        }
-                    }
-                }
-                let Outputs { acc, winners, sums } = &mut self.out;
-                if *sums == Sums::Added {
-                    // all loads before the first store: those of some lanes only wait for each other where they touch
-                    for n in 0..N {
-                        for v in 0..V {
-                            if let Some((at, count)) = lanes::<L>(windows.get(n), lane + v * L::WIDTH) {
-                                best[n][v] = L::add(best[n][v], L::load_first(acc.as_ptr().add(at), count));
-                            }
-                        }
-                    }
-                }
-                for n in 0..N {
                     for v in 0..V {
-                        if let Some((at, count)) = lanes::<L>(windows.get(n), lane + v * L::WIDTH) {
-                            let mut sum = best[n][v];
-                            if *sums == Sums::Rectified {
-                                sum = L::max(sum, L::zero());
-                            }
-                            L::store_first(acc.as_mut_ptr().add(at), sum, count);
-                            if !winners.is_empty() {
-                                L::store_bytes(winners.as_mut_ptr().add(at), winner[n][v], count);
-                            }
-                            let sum = if count < L::WIDTH { L::first(sum, count) } else { sum };
-                            (low, high) = (L::min(low, sum), L::max(high, sum));
+                        for n in 0..N {
+                            (best[v][n], winner[v][n]) = L::larger(best[v][n], winner[v][n], sums[v][n], number);
                         }
                     }
+                }
+                // one by one: a loop would put all registers into memory, to find those of v there
+                const { assert!(V == 1 || V == 2) }
+                self.register::<L, N>(&all, lane, best[0], winner[0], &mut ends);
+                if V == 2 {
+                    self.register::<L, N>(&all, lane + L::WIDTH, best[V - 1], winner[V - 1], &mut ends);
                 }
             }
         }
         let mut lanes = [[0i32; 16]; 2];
         // SAFETY: no register has more than sixteen lanes.
         unsafe {
-            L::store(lanes[0].as_mut_ptr(), low);
-            L::store(lanes[1].as_mut_ptr(), high);
+            L::store(lanes[0].as_mut_ptr(), ends[0]);
+            L::store(lanes[1].as_mut_ptr(), ends[1]);
         }
         lanes.as_flattened().iter().fold(0, |top, sum| sum.unsigned_abs().max(top))
+    }
+
+    /// One register of every window, `lane` its first: usually they have the same lanes, and then masks are made once, or none.
+    #[inline(always)]
+    unsafe fn register<L: Lanes, const N: usize>(
+        &mut self,
+        windows: &[[i32; 3]; N],
+        lane: usize,
+        best: [L::Vector; N],
+        winner: [L::Vector; N],
+        ends: &mut [L::Vector; 2],
+    ) {
+        let lanes =
+            windows.map(|[_, acc, lanes]| (offset(acc) + lane, offset(lanes).saturating_sub(lane).min(L::WIDTH)));
+        let all = lanes[0].1;
+        let same = lanes.iter().all(|&(_, count)| count == all);
+        // SAFETY: as the caller says.
+        unsafe {
+            if same && all == L::WIDTH {
+                self.leave::<L, N>(lanes.map(|(at, _)| (at, L::WIDTH)), best, winner, ends);
+            } else if same && all > 0 {
+                self.leave::<L, N>(lanes.map(|(at, _)| (at, all)), best, winner, ends);
+            } else {
+                self.leave::<L, N>(lanes, best, winner, ends);
+            }
+        }
+    }
+
+    /// Writes the maxima of `N` windows, of each as many lanes as it has from its place in `acc` on, and follows the least and the
+    /// largest.
+    #[inline(always)]
+    unsafe fn leave<L: Lanes, const N: usize>(
+        &mut self,
+        windows: [(usize, usize); N],
+        mut best: [L::Vector; N],
+        winner: [L::Vector; N],
+        ends: &mut [L::Vector; 2],
+    ) {
+        let Outputs { acc, winners, sums } = &mut self.out;
+        // SAFETY: the lanes of a window end inside `acc` and `winners`, which `run` has checked.
+        unsafe {
+            if *sums == Sums::Added {
+                // all loads before the first store: those of some lanes only wait for each other where they touch
+                for (best, (at, count)) in best.iter_mut().zip(windows) {
+                    if count > 0 {
+                        *best = L::add(*best, L::load_first(acc.as_ptr().add(at), count));
+                    }
+                }
+            }
+            let floor = if *sums == Sums::Rectified { L::zero() } else { L::splat(i32::MIN) };
+            for (best, (at, count)) in best.into_iter().zip(windows) {
+                if count > 0 {
+                    let sum = L::max(best, floor);
+                    L::store_first(acc.as_mut_ptr().add(at), sum, count);
+                    let sum = if count < L::WIDTH { L::first(sum, count) } else { sum };
+                    *ends = [L::min(ends[0], sum), L::max(ends[1], sum)];
+                }
+            }
+            if !winners.is_empty() {
+                for (winner, (at, count)) in winner.into_iter().zip(windows) {
+                    if count > 0 {
+                        L::store_bytes(winners.as_mut_ptr().add(at), winner, count);
+                    }
+                }
+            }
+        }
     }
 
     /// Sums of the outputs of one block at `N` places.
@@ -154,16 +197,13 @@ impl Product<'_> {
         packed: &[i32],
         x: [*const L::Value; N],
         place: usize,
-    ) -> [[L::Vector; V]; N] {
+    ) -> [[L::Vector; N]; V] {
         let mut packed = packed.as_ptr();
         // SAFETY: the block holds the starts and one row of groups for every step; x as in `block`.
         unsafe {
-            let mut sums = [[L::zero(); V]; N];
-            for v in 0..V {
-                let start = L::load(packed.add(v * L::WIDTH));
-                for sums in &mut sums {
-                    sums[v] = start;
-                }
+            let mut sums = [[L::zero(); N]; V];
+            for (v, sums) in sums.iter_mut().enumerate() {
+                *sums = [L::load(packed.add(v * L::WIDTH)); N];
             }
             for &step in self.steps {
                 packed = packed.add(V * L::WIDTH);
@@ -174,7 +214,7 @@ impl Product<'_> {
                 for n in 0..N {
                     let x = L::splat(x[n].add(place + offset(step)).cast::<i32>().read_unaligned());
                     for v in 0..V {
-                        sums[n][v] = L::dot(sums[n][v], x, w[v]);
+                        sums[v][n] = L::dot(sums[v][n], x, w[v]);
                     }
                 }
             }
