@@ -4,12 +4,19 @@ use core::ops::Range;
 
 /// Least multiply-accumulates of a part: below, waking a thread costs more than it brings.
 const LEAST_PRODUCTS: usize = 1 << 19;
+/// Least products a weight of a part, so that clearing its gradient and adding it up cost little beside them.
+const LEAST_TERMS: usize = 512;
 /// Least elements of a part in a pass over elements.
 const LEAST_ELEMENTS: usize = 1 << 15;
 
 /// Parts, at most `threads`, for `items` items of `products` multiply-accumulates each.
 pub const fn parts(items: usize, products: usize, threads: usize) -> usize {
     at_most(at_most(items.saturating_mul(products) / LEAST_PRODUCTS, items), threads)
+}
+
+/// Parts, at most `threads`, whose gradients of some weights are added up afterwards: `terms` products a weight in all.
+pub const fn parts_to_add_up(terms: usize, threads: usize) -> usize {
+    at_most(terms / LEAST_TERMS, threads)
 }
 
 /// Parts, at most `threads`, of a pass over `n` elements.
@@ -122,11 +129,13 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(feature = "threads")]
     fn a_part_is_worth_a_thread() {
         assert_eq!(parts(64, 400 * 120, 8), 5);
         assert_eq!(parts(64, 1 << 20, 8), 8);
         assert_eq!([parts(1, 1 << 30, 8), parts(64, 10, 8), parts(0, 9, 8)], [1, 1, 1]);
         assert_eq!([parts_of_pass(100, 3), parts_of_pass(1 << 16, 3)], [1, 2]);
+        assert_eq!([parts_to_add_up(511, 8), parts_to_add_up(2048, 8), parts_to_add_up(1 << 20, 8)], [1, 4, 8]);
     }
 
     #[test]

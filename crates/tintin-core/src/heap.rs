@@ -52,6 +52,24 @@ impl Work {
     }
 }
 
+/// A model's weights with memory to predict in; see [`Model::readers`].
+#[derive(Debug)]
+pub struct Reader<'w> {
+    weights: &'w [i8],
+    scales: Vec<SlotScales>,
+    state: State,
+    work: Work,
+}
+
+impl Reader<'_> {
+    /// The net, to predict and evaluate with.
+    pub fn net(&mut self) -> Net<'_> {
+        // planned without training: all weights are frozen
+        let Self { weights: frozen, scales, state, work: Work { slots, sizes, bytes, words, .. } } = self;
+        Net::new(slots, sizes, Memory { frozen, weights: &mut [], bytes, words, scales, state })
+    }
+}
+
 /// `n` zeros, or an error where the allocator would abort.
 fn zeros<T: Clone + Default>(n: usize) -> Result<Vec<T>, PlanError> {
     let mut zeros = Vec::new();
@@ -179,6 +197,20 @@ impl Model {
         let (frozen, weights) = self.weights.split_at_mut(sizes.frozen);
         let memory = Memory { frozen, weights, bytes, words, scales: &mut self.scales, state: &mut self.state };
         Ok(Net::new(slots, sizes, memory))
+    }
+
+    /// `count` readers that predict at the same time, each in memory of its own, with the weights of this model.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn readers(&self, options: Options, count: usize) -> Result<Vec<Reader<'_>>, PlanError> {
+        let options = options.with_training(false);
+        (0..count)
+            .map(|_| {
+                let work = Work::new(&self.layers, self.input, options)?;
+                Ok(Reader { weights: &self.weights, scales: self.scales.clone(), state: self.state, work })
+            })
+            .collect()
     }
 
     /// The model as a `.tin` file.

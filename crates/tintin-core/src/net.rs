@@ -242,7 +242,10 @@ impl<'m, const SET: u16> Net<'m, SET> {
                         let indices = if slot.taped {
                             items(&mut self.indices[slot.indices..][..samples * slot.winners()], slot.winners())
                         } else {
-                            scratch(&mut *self.indices, slot.ps.w as usize * slot.ps.c as usize)
+                            scratch(
+                                &mut *self.indices,
+                                if slot.pools() { slot.ps.w as usize * slot.ps.c as usize } else { 0 },
+                            )
                         };
                         let rest = (indices, scratch(strips, slot.strip()), scratch(workspace, slot.workspace));
                         let work = (items(x, slot.xs.len()), items(&mut *acc, slot.ps.len()), rest);

@@ -342,7 +342,7 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
                 sizes.indices += batch * slot.ps.len();
             }
             let turn = (sizes.slots - 1 - i) % 2;
-            words = max(words, slot_gradient(slot, options.gradient_rows, sizes.threads));
+            words = max(words, slot_gradient(slot, options.gradient_rows, slot.gradient_parts(batch, sizes.threads)));
             sizes.deltas[turn] = max(sizes.deltas[turn], batch * slot.ys.len());
             if i > sizes.first {
                 let row = slot.xs.w as usize * slot.xs.c as usize;
@@ -366,11 +366,11 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
     widest
 }
 
-/// Words of a slot's gradient block, one a thread where they cut the samples; the bias needs one row of its own.
-const fn slot_gradient(slot: &Slot, rows_at_once: u32, threads: usize) -> usize {
+/// Words of a slot's gradient block, as many as there are parts to add up; the bias needs one row of its own.
+const fn slot_gradient(slot: &Slot, rows_at_once: u32, parts: usize) -> usize {
     let rows = if rows_at_once == 0 || rows_at_once > slot.rows { slot.rows } else { rows_at_once };
-    let blocks = if slot.adds_up_samples() { threads } else { 1 };
-    max(max(blocks * rows as usize * slot.row as usize, slot.biases()), OUTER_WORDS)
+    let blocks = if slot.adds_up_samples() { parts } else { 1 };
+    max(max(blocks.saturating_mul(rows as usize * slot.row as usize), slot.biases()), OUTER_WORDS)
 }
 
 const fn max(a: usize, b: usize) -> usize {

@@ -1,6 +1,6 @@
 //! What a plan consists of: slots with their offsets, and sizes by role.
 
-use crate::cut::parts;
+use crate::cut::{parts, parts_to_add_up};
 use crate::layers::{BIAS, Layer, MaxPool2d, POOL_ALONE, RELU_ALONE, Role};
 use crate::shape::Shape;
 use crate::tensor::Scale;
@@ -135,6 +135,12 @@ impl Slot {
     /// Parts that `samples` samples are cut into for at most `threads` threads.
     pub(crate) const fn parts(&self, samples: usize, threads: usize) -> usize {
         parts(samples, self.products(), threads)
+    }
+
+    /// Parts that the gradient from `samples` samples is cut into for at most `threads` threads.
+    pub(crate) const fn gradient_parts(&self, samples: usize, threads: usize) -> usize {
+        let parts = self.parts(samples, threads);
+        if self.adds_up_samples() { parts_to_add_up(samples * self.ss.places(), parts) } else { parts }
     }
 
     /// Threads cut a gradient by samples and add up, not by weight rows: where a row is small and meets many places.

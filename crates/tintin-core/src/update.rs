@@ -122,7 +122,7 @@ impl Update<'_> {
             0
         };
         let (x, errors, len, count) = (self.x, self.errors, rows.len() * row, rows.len());
-        let parts = self.slot.parts(self.samples, self.threads);
+        let parts = self.slot.gradient_parts(self.samples, self.threads);
         if parts == 1 {
             gradient(x, errors, rows, &mut self.words[..len], &mut *self.workspace);
             return;

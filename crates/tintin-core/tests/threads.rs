@@ -63,6 +63,20 @@ fn pooled_convolutions_and_wide_layers() {
 }
 
 #[test]
+fn a_frozen_layer_without_a_pool() {
+    let layers = [
+        Layer::Flatten(Flatten),
+        Layer::Linear(Linear::new(300)),
+        Layer::ReLU(ReLU),
+        Layer::Linear(Linear::new(200).with_bias()),
+        Layer::ReLU(ReLU),
+        Layer::Linear(Linear::new(10)),
+    ];
+    let frozen = Options::training(64).spacious().train_from(3);
+    one_digest(&layers, Shape::new(28, 28, 1), frozen, Recipe::tintin(2));
+}
+
+#[test]
 fn plans_that_save_memory() {
     one_digest(&lenet5(), Shape::new(28, 28, 1), Options::training(36), Recipe::tintin(3));
 }

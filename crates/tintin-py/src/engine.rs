@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use tintin_core::cut::{self, Cut, Share, items, over, scratch};
-use tintin_core::heap::Model;
+use tintin_core::heap::{Model, Reader};
 use tintin_core::layers::{Fields, Layer};
 use tintin_core::loss::{Score, Target};
 use tintin_core::net::Net;
@@ -58,9 +58,8 @@ fn listen(py: Python<'_>) -> PyResult<()> {
 }
 
 /// A training plan for the host.
-fn host(batch: u32, train_from: usize) -> Options {
-    let threads = u32::try_from(threads::get_num_threads()).unwrap_or(1);
-    Options::training(batch).train_from(train_from).spacious().threads(threads)
+fn host(batch: u32, train_from: usize, threads: usize) -> Options {
+    Options::training(batch).train_from(train_from).spacious().threads(u32::try_from(threads).unwrap_or(1))
 }
 
 /// How many batches or samples to take between two looks at signals: what takes some milliseconds, so that Ctrl-C is heard at once
@@ -270,12 +269,14 @@ impl Engine {
         if let Some(i) = order.iter().find(|i| **i as usize >= samples.count()) {
             return Err(value(format!("sample {i} of {} does not exist", samples.count())));
         }
-        let options = host(plan_batch, train_from);
-        let threads = model.net(options).map_err(error::plan)?.threads();
+        let count = threads::get_num_threads();
+        let options = host(plan_batch, train_from, count);
+        // a net too small for threads needs no pool
+        let count = if model.net(options).map_err(error::plan)?.threads() > 1 { count } else { 1 };
         if batch_size == 0 || batch_size > plan_batch {
             return Err(value(format!("batch_size must be 1 to plan_batch, which is {plan_batch}, got {batch_size}")));
         }
-        let pool = if threads > 1 { threads::pool()? } else { None };
+        threads::pool(count)?;
         model.recipe = Some(recipe.0); // only now: what cannot be planned leaves the model as it was
         drop(model);
         let (mut copies, mut score, mut rest) = (Copies::default(), Score::default(), order);
@@ -286,6 +287,7 @@ impl Engine {
             (part, rest) = rest.split_at(size.saturating_mul(pace.count).min(rest.len()));
             copies.take(&samples, inputs, part.iter().map(|&i| i as usize));
             copies.take_targets(&targets, outputs, part.iter().map(|&i| i as usize));
+            let pool = threads::pool(count)?;
             let mut model = self.lock(py)?;
             let mut net = model.net(options).map_err(error::plan)?;
             let (net, copies, pool, start) = (&mut net, &copies, pool.as_deref(), Instant::now());
@@ -371,11 +373,11 @@ impl Engine {
     }
 }
 
-/// Some samples: their numbers, the models to use, the samples, and what there is of `out`.
-type Part<'a, 'm, W> = (Range<usize>, Share<&'a mut [&'m mut Model]>, Share<&'a [i8]>, W);
+/// Some samples: their numbers, the net to use, the samples, and what there is of `out`.
+type Part<'a, 'm, W> = (Range<usize>, Share<&'a mut [Net<'m>]>, Share<&'a [i8]>, W);
 
 /// Calls `one` for every sample with a net, the sample, its target if there are targets, and its share of `out`: some at a time, and over
-/// threads where there is enough to do, each with a copy of the model.
+/// threads where there is enough to do.
 fn each<W: Cut>(
     py: Python<'_>,
     model: &mut Model,
@@ -386,39 +388,40 @@ fn each<W: Cut>(
 ) -> PyResult<()> {
     let (n, inputs, options) = (samples.count(), model.input().len(), Options::inference().spacious());
     let products = model.slots().iter().fold(0usize, |sum, slot| sum.saturating_add(slot.products()));
-    let copies_worth = cut::parts(n, products, threads::get_num_threads());
-    let pool = if copies_worth > 1 { threads::pool()? } else { None };
-    let mut others = vec![model.clone(); copies_worth.saturating_sub(1)];
-    let mut crew: Vec<&mut Model> = std::iter::once(model).chain(&mut others).collect();
-    for member in &mut crew {
-        member.net(options).map_err(error::plan)?;
-    }
+    let count = cut::parts(n, products, threads::get_num_threads());
+    let mut readers = Vec::new();
+    let mut nets: Vec<Net<'_>> = if count == 1 {
+        vec![model.net(options).map_err(error::plan)?]
+    } else {
+        readers.extend(model.readers(options, count).map_err(error::plan)?);
+        readers.iter_mut().map(Reader::net).collect()
+    };
     let (mut copies, mut pace, mut done) = (Copies::default(), Pace::new(inputs), 0usize);
     while done < n {
         let range = done..done.saturating_add(pace.count).min(n);
         done = range.end;
-        let (count, outputs) = (range.len(), targets.map_or(0, |(_, outputs)| outputs));
+        let (some, outputs) = (range.len(), targets.map_or(0, |(_, outputs)| outputs));
         copies.take(samples, inputs, range.clone());
         if let Some((targets, outputs)) = targets {
             copies.take_targets(targets, outputs, range);
         }
-        let (now, later) = out.cut(count, 0);
+        let (now, later) = out.cut(some, 0);
         out = later;
-        let parts = cut::parts(count, products, crew.len());
-        let work = (0..count, scratch(&mut crew[..], 1), items(&copies.x[..], inputs), now);
-        let (copies, pool, start) = (&copies, pool.as_deref(), Instant::now());
-        let part = |(range, crew, x, mut out): Part<'_, '_, W>| {
-            // planned above, so the plan is there
-            if let Some(Ok(mut net)) = crew.slice.first_mut().map(|member| member.net(options)) {
+        let parts = cut::parts(some, products, count);
+        let work = (0..some, scratch(&mut nets[..], 1), items(&copies.x[..], inputs), now);
+        let (pool, copies, start) = (threads::pool(count)?, &copies, Instant::now());
+        let part = |(range, nets, x, mut out): Part<'_, '_, W>| {
+            if let Some(net) = nets.slice.first_mut() {
                 for (i, x) in range.zip(x.slice.chunks_exact(inputs)) {
                     let own;
                     (own, out) = out.cut(1, 0);
-                    one(&mut net, x, copies.target(i, outputs), own);
+                    one(net, x, copies.target(i, outputs), own);
                 }
             }
             0
         };
-        py.detach(|| threads::run(pool, || over(work, count, parts, &part)));
+        let pool = pool.as_deref();
+        py.detach(|| threads::run(pool, || over(work, some, parts, &part)));
         pace.keep(start.elapsed());
         listen(py)?;
     }

@@ -63,12 +63,12 @@ pub fn set_num_threads(n: usize) -> PyResult<()> {
     Ok(())
 }
 
-/// The pool; none where one thread, the caller's, is all.
+/// The pool of `count` threads; none where one thread, the caller's, is all. To be asked for again after whatever may have forked.
 ///
 /// # Errors
-/// The system has no more threads.
-pub fn pool() -> PyResult<Option<Arc<ThreadPool>>> {
-    let (count, process) = (get_num_threads(), std::process::id());
+/// The system does not have the threads that were asked for; of its own accord the pool has fewer then.
+pub fn pool(count: usize) -> PyResult<Option<Arc<ThreadPool>>> {
+    let process = std::process::id();
     if count == 1 {
         return Ok(None);
     }
@@ -79,8 +79,14 @@ pub fn pool() -> PyResult<Option<Arc<ThreadPool>>> {
     {
         return Ok(Some(pool.threads.clone()));
     }
-    let threads = ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("tintin-{i}")).build();
-    let threads = threads.map(Arc::new).map_err(|why| {
+    let build = |n| ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("tintin-{i}")).build();
+    let mut built = build(count);
+    let mut fewer = count;
+    while COUNT.load(Ordering::Relaxed) == 0 && built.is_err() && fewer > 1 {
+        fewer = fewer.div_ceil(2);
+        built = build(fewer);
+    }
+    let threads = built.map(Arc::new).map_err(|why| {
         PyRuntimeError::new_err(format!("cannot start {count} threads ({why}): set {VARIABLE} to fewer"))
     })?;
     if let Some(old) = held.replace(Pool { process, count, threads: threads.clone() })

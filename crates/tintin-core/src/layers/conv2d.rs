@@ -79,6 +79,11 @@ impl Conv2d {
         if self.padding.0 >= self.kernel.0 || self.padding.1 >= self.kernel.1 {
             return Err("padding must be smaller than the kernel");
         }
+        let (high, wide) = (xs.h as u64 + 2 * self.padding.0 as u64, xs.w as u64 + 2 * self.padding.1 as u64);
+        // hosts hold it with its padding
+        if high * wide > (1 << 28) / xs.c as u64 {
+            return Err("input with its padding is too large");
+        }
         let (Some(h), Some(w)) = (
             windows(xs.h, self.kernel.0, self.stride.0, self.padding.0),
             windows(xs.w, self.kernel.1, self.stride.1, self.padding.1),

@@ -5,6 +5,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
+use super::groups::Side;
 use super::lanes::{Kernel, Lanes};
 
 /// Four lanes, groups of four, by products of 16 bits that are added in pairs: Cortex-A53, A72.
@@ -115,8 +116,67 @@ macro_rules! neon {
             }
 
             #[inline(always)]
-            unsafe fn interleave(rows: [*const i8; 4]) -> int32x4_t {
+            unsafe fn interleave(_side: Side, rows: [*const i8; 4]) -> int32x4_t {
                 unsafe { interleave(rows) }
+            }
+
+            #[inline(always)]
+            unsafe fn multiply(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+                unsafe { vmulq_s32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn min(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+                unsafe { vminq_s32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn max(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+                unsafe { vmaxq_s32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn subtract(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+                unsafe { vsubq_s32(a, b) }
+            }
+
+            #[inline(always)]
+            unsafe fn shift(v: int32x4_t, n: u32) -> int32x4_t {
+                unsafe { vshlq_s32(v, vdupq_n_s32(-n.cast_signed())) }
+            }
+
+            #[inline(always)]
+            unsafe fn upper(v: int32x4_t, n: u32) -> int32x4_t {
+                // to the right by 32 gives 0
+                let right = n.cast_signed() - 32;
+                unsafe { vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(v), vdupq_n_s32(right))) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_bytes(from: *const i8, n: usize) -> int32x4_t {
+                unsafe {
+                    let mut bytes = [0; 4];
+                    if n == 4 {
+                        bytes = from.cast::<[i8; 4]>().read();
+                    } else {
+                        for (i, byte) in bytes.iter_mut().enumerate().take(n) {
+                            *byte = *from.add(i);
+                        }
+                    }
+                    let word = i32::from_ne_bytes(bytes.map(i8::cast_unsigned));
+                    vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(word)))))
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn first(v: int32x4_t, n: usize) -> int32x4_t {
+                static MASKS: [i32; 8] = [-1, -1, -1, -1, 0, 0, 0, 0];
+                unsafe { vandq_s32(v, vld1q_s32(MASKS.as_ptr().add(4 - n))) }
+            }
+
+            #[inline(always)]
+            unsafe fn zip(a: int32x4_t, b: int32x4_t) -> (int32x4_t, int32x4_t) {
+                unsafe { (vzip1q_s32(a, b), vzip2q_s32(a, b)) }
             }
 
             #[inline(always)]

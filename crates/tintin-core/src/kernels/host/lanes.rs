@@ -1,4 +1,4 @@
-//! The few vector operations that the kernels of hosts are written in, and the choice of the machine that gives them.
+//! The few vector operations that the kernels of hosts are written in.
 //!
 //! A register holds [`WIDTH`](Lanes::WIDTH) lanes of 32 bits: sums, or groups of [`GROUP`](Lanes::GROUP) neighbouring mantissas. [`dot`](Lanes::dot)
 //! multiplies group with group and adds each group's products to a sum: exact, modulo 2^32 (N2). Where the instruction wants one
@@ -10,7 +10,7 @@ use super::groups::Side;
 /// One machine's vector operations.
 ///
 /// # Safety
-/// Of every function: the machine has the instructions, which [`dispatch`](super::dispatch) sees to, and pointers are good for the lanes or groups told.
+/// Of every function: the machine has the instructions, which [`dispatch_on`](super::dispatch_on) sees to, and pointers are good for the lanes or groups told.
 /// No pointer need be aligned. All are to be inlined into a function compiled for the machine.
 pub trait Lanes: Copy {
     /// Lanes of 32 bits.

@@ -1,4 +1,4 @@
-//! Kernels of hosts: vector instructions chosen at run time, each kernel written once over [`Lanes`](lanes::Lanes).
+//! Kernels of hosts: vector instructions chosen at run time, each kernel written once over `Lanes`.
 //!
 //! `portable` says what they compute; `unsafe` is for vector instructions and for pointers whose range the safe wrappers here check.
 #![allow(unsafe_code)]

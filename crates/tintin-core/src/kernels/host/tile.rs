@@ -103,7 +103,7 @@ pub unsafe fn readable<L: Lanes>(
     for (row, copy) in all.iter_mut().zip(copies).take(L::GROUP) {
         // SAFETY: bytes up to `end`, as the caller says, of which there may be none.
         unsafe {
-            let there = usize::try_from(end.offset_from(*row)).unwrap_or(0).min(n);
+            let there = end.addr().saturating_sub(row.addr()).min(n);
             core::ptr::copy_nonoverlapping(*row, copy.as_mut_ptr(), there);
         }
         *row = copy.as_ptr();
@@ -154,7 +154,7 @@ pub unsafe fn add_to<L: Lanes, const V: usize>(to: *mut i32, n: usize, sums: &[L
     // SAFETY: as the caller says.
     unsafe {
         for (v, &sums) in sums.iter().enumerate() {
-            let (at, rest) = (to.add(v * L::WIDTH), n.saturating_sub(v * L::WIDTH));
+            let (at, rest) = (to.wrapping_add(v * L::WIDTH), n.saturating_sub(v * L::WIDTH));
             if rest >= L::WIDTH {
                 L::store(at, L::add(L::load(at), sums));
             } else if rest > 0 {

@@ -17,7 +17,7 @@ use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
 use super::tile::{MOST, ROW, add_to, ahead, balanced, correction, dense, readable, with_registers, word};
 
-/// See [`portable::matmul_transposed`]; false if `machine` has no vector instructions.
+/// See [`portable::matmul_transposed`](crate::kernels::portable::matmul_transposed); false if `machine` has no vector instructions.
 pub fn matmul_transposed(
     machine: Machine,
     dy: &[i8],
@@ -31,7 +31,7 @@ pub fn matmul_transposed(
     transposed(machine, Transposed { a, m: w, step: k, acc, lanes: len })
 }
 
-/// See [`portable::outer_products`]; false if `machine` has no vector instructions.
+/// See [`portable::outer_products`](crate::kernels::portable::outer_products); false if `machine` has no vector instructions.
 pub fn outer_products(
     machine: Machine,
     dy: &[i8],
