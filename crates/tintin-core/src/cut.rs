@@ -3,11 +3,11 @@
 use core::ops::Range;
 
 /// Least multiply-accumulates of a part: below, waking a thread costs more than it brings.
-const LEAST_PRODUCTS: usize = 1 << 19;
+const LEAST_PRODUCTS: usize = 1 << 18;
 /// Least products a weight of a part, so that clearing its gradient and adding it up cost little beside them.
 const LEAST_TERMS: usize = 512;
 /// Least elements of a part in a pass over elements.
-const LEAST_ELEMENTS: usize = 1 << 15;
+const LEAST_ELEMENTS: usize = 1 << 14;
 
 /// Parts, at most `threads`, for `items` items of `products` multiply-accumulates each.
 pub const fn parts(items: usize, products: usize, threads: usize) -> usize {
@@ -131,10 +131,10 @@ mod tests {
     #[test]
     #[cfg(feature = "threads")]
     fn a_part_is_worth_a_thread() {
-        assert_eq!(parts(64, 400 * 120, 8), 5);
+        assert_eq!(parts(16, 400 * 120, 8), 2);
         assert_eq!(parts(64, 1 << 20, 8), 8);
         assert_eq!([parts(1, 1 << 30, 8), parts(64, 10, 8), parts(0, 9, 8)], [1, 1, 1]);
-        assert_eq!([parts_of_pass(100, 3), parts_of_pass(1 << 16, 3)], [1, 2]);
+        assert_eq!([parts_of_pass(100, 3), parts_of_pass(1 << 15, 3)], [1, 2]);
         assert_eq!([parts_to_add_up(511, 8), parts_to_add_up(2048, 8), parts_to_add_up(1 << 20, 8)], [1, 4, 8]);
     }
 
