@@ -44,8 +44,8 @@ impl<const BYTES: usize, const WORDS: usize, const SLOTS: usize> Arena<BYTES, WO
     ///
     /// # Panics
     /// As [`net`](Self::net) and [`Net::lean`].
-    pub fn lean<'m, const SET: u16>(&'m mut self, slots: &'m [Slot], sizes: &Sizes, frozen: &'m [i8]) -> Net<'m, SET> {
-        let (weights, bytes) = self.bytes.split_at_mut(sizes.trained_weights());
+    pub fn lean<'m, const SET: u32>(&'m mut self, slots: &'m [Slot], sizes: &Sizes, frozen: &'m [i8]) -> Net<'m, SET> {
+        let (weights, bytes) = self.bytes.split_at_mut(sizes.resident);
         let memory =
             Memory { frozen, weights, bytes, words: &mut self.words, scales: &mut self.scales, state: &mut self.state };
         Net::lean(slots, sizes, memory)
@@ -60,7 +60,7 @@ impl<const BYTES: usize, const WORDS: usize, const SLOTS: usize> Arena<BYTES, WO
         frozen: &'m [i8],
         recipe: Option<Recipe>,
     ) -> Contents<'m> {
-        let mantissas = &self.bytes[..sizes.trained_weights()];
+        let mantissas = &self.bytes[..sizes.resident];
         Contents { layers, input, state: self.state, recipe, slots, sizes, scales: &self.scales, frozen, mantissas }
     }
 }

@@ -16,12 +16,12 @@ pub(crate) struct SumsCall<'a> {
 
 impl SumsCall<'_> {
     /// Sums of all samples at once.
-    pub fn whole<const SET: u16>(&self, x: &[i8], acc: &mut [i32], workspace: &mut [i32]) {
+    pub fn whole<const SET: u32>(&self, x: &[i8], acc: &mut [i32], workspace: &mut [i32]) {
         self.rows::<SET>(x, 0, self.slot.ss.h as usize, acc, workspace);
     }
 
     /// All at once, bias, sums, pool and ReLU, by a kernel that passes over the sums once; gives their largest magnitude.
-    pub fn direct<const SET: u16>(&self, x: &[i8], acc: &mut [i32], indices: &mut [i8]) -> Option<u32> {
+    pub fn direct<const SET: u32>(&self, x: &[i8], acc: &mut [i32], indices: &mut [i8]) -> Option<u32> {
         if !kernels::OUTPUTS {
             return None;
         }
@@ -33,7 +33,7 @@ impl SumsCall<'_> {
     }
 
     /// Maxima of sums of a band of pooled rows at a time: only they are kept (N13).
-    pub fn pooled<const SET: u16>(
+    pub fn pooled<const SET: u32>(
         &self,
         x: &[i8],
         acc: &mut [i32],
@@ -54,7 +54,7 @@ impl SumsCall<'_> {
     }
 
     /// Narrowed outputs from sums that are computed twice, as many rows at a time as `words` has room for; gives their scale (N5).
-    pub fn streamed<const SET: u16>(
+    pub fn streamed<const SET: u32>(
         &self,
         x: &[i8],
         words: &mut [i32],
@@ -92,7 +92,7 @@ impl SumsCall<'_> {
     }
 
     /// Sums of `rows` rows from `first` on, of the samples `x`.
-    fn rows<const SET: u16>(&self, x: &[i8], first: usize, rows: usize, acc: &mut [i32], workspace: &mut [i32]) {
+    fn rows<const SET: u32>(&self, x: &[i8], first: usize, rows: usize, acc: &mut [i32], workspace: &mut [i32]) {
         let slot = self.slot;
         self.fill::<SET>(acc);
         let w = &self.w[..slot.weights()];
@@ -100,7 +100,7 @@ impl SumsCall<'_> {
     }
 
     /// Pooled rows from `first` on of one sample, and their winners among those of the sample.
-    fn band<const SET: u16>(
+    fn band<const SET: u32>(
         &self,
         x: &[i8],
         first: usize,
@@ -127,7 +127,7 @@ impl SumsCall<'_> {
     }
 
     /// Where all sums start (N12).
-    fn fill<const SET: u16>(&self, acc: &mut [i32]) {
+    fn fill<const SET: u32>(&self, acc: &mut [i32]) {
         if SET & BIAS == 0 || !self.slot.bias {
             acc.fill(0);
             return;
@@ -141,7 +141,7 @@ impl SumsCall<'_> {
     }
 
     /// Where the sums of one place start: the aligned bias, or 0 (N12).
-    fn start<const SET: u16>(&self, start: &mut [i32]) {
+    fn start<const SET: u32>(&self, start: &mut [i32]) {
         if SET & BIAS == 0 || !self.slot.bias {
             start.fill(0);
             return;

@@ -112,8 +112,9 @@ impl Model {
     /// Draws initial weights anew (N9); step 0.
     pub fn initialise(&mut self, seed: u32) {
         let Work { slots, sizes, bytes, words, .. } = &mut self.work;
-        // a plan without a frozen prefix, so that every weight is drawn
-        let sizes = Sizes { frozen: 0, ..*sizes };
+        // a plan without frozen weights, so that every weight is drawn
+        let sizes = Sizes { frozen: 0, resident: sizes.weights, ..*sizes };
+        let slots: Vec<Slot> = slots.iter().map(|&slot| Slot { resident: true, ..slot }).collect();
         let memory = Memory {
             frozen: &[],
             weights: &mut self.weights,
@@ -122,7 +123,7 @@ impl Model {
             scales: &mut self.scales,
             state: &mut self.state,
         };
-        Net::new(slots, &sizes, memory).initialise(seed);
+        Net::new(&slots, &sizes, memory).initialise(seed);
     }
 
     /// Layers in order.

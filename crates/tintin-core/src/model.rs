@@ -180,12 +180,12 @@ macro_rules! model {
         pub static SLOTS: [$crate::plan::Slot; COUNT] = PLANNED.slots;
         /// The memory of one net of this model; all zero, so a `static` costs no flash.
         pub type Memory = $crate::arena::Arena<
-            { SIZES.trained_weights() + SIZES.bytes() },
+            { SIZES.resident + SIZES.bytes() },
             { SIZES.all_words() },
             { SIZES.slots },
         >;
         /// The layers of this model, as a set.
-        pub const SET: u16 = $crate::plan::layer_set(&PLANNED.slots, &SIZES);
+        pub const SET: u32 = $crate::plan::layer_set(&PLANNED.slots, &SIZES);
         /// The net over a frozen prefix of weights (empty without one) with the code of its own layers alone: for small flash.
         pub fn lean<'m>(memory: &'m mut Memory, frozen: &'m [i8]) -> $crate::net::Net<'m, SET> {
             memory.lean(&SLOTS, &SIZES, frozen)

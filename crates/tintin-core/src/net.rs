@@ -8,10 +8,11 @@ use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
 use crate::forward::SumsCall;
-use crate::layers::{ALL, Backward, Errors, POOL_ALONE, RELU_ALONE, Role, STREAMED};
+use crate::layers::{ALL, BRANCHES, Backward, Errors, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
-use crate::plan::{Sizes, Slot, SlotScales, layer_set};
+use crate::plan::{INPUT, Learns, Sizes, Slot, SlotScales, layer_set};
+use crate::signs::{keep, mask_by};
 use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, widened};
 use crate::rng::{Draws, INITIAL};
 use crate::tensor::{Scale, Tensor};
@@ -28,11 +29,11 @@ pub struct State {
 
 /// The memory a net works in, lent by its owner. Lengths as in [`Sizes`].
 pub struct Memory<'m> {
-    /// Weights of the frozen prefix; may lie in flash.
+    /// Weights that are not trained, [`Sizes::frozen`] of them; may lie in flash.
     pub frozen: &'m [i8],
-    /// The other weights.
+    /// The other weights, [`Sizes::resident`] of them.
     pub weights: &'m mut [i8],
-    /// Activations, indices, errors: [`Sizes::bytes`] of them.
+    /// Activations, signs, indices, errors, chosen rows: [`Sizes::bytes`] of them.
     pub bytes: &'m mut [i8],
     /// Sums and workspace: [`Sizes::all_words`] of them.
     pub words: &'m mut [i32],
@@ -43,18 +44,23 @@ pub struct Memory<'m> {
 }
 
 /// A planned net in borrowed memory. `SET` is the set of layers it has code for: all, unless [`lean`](Net::lean) made it.
-pub struct Net<'m, const SET: u16 = ALL> {
+pub struct Net<'m, const SET: u32 = ALL> {
     slots: &'m [Slot],
     list: u32,
     first: usize,
     gradient_rows: usize,
     streamed: bool,
     threads: usize,
+    base: usize,
+    input: usize,
+    spare: usize,
     frozen: &'m [i8],
     weights: &'m mut [i8],
     activations: &'m mut [i8],
+    signs: &'m mut [i8],
     indices: &'m mut [i8],
-    deltas: [&'m mut [i8]; 2],
+    errors: &'m mut [i8],
+    chosen: &'m mut [i8],
     workspace: &'m mut [i32],
     words: &'m mut [i32],
     scales: &'m mut [SlotScales],
@@ -68,7 +74,7 @@ impl<'m> Net<'m> {
     }
 }
 
-impl<'m, const SET: u16> Net<'m, SET> {
+impl<'m, const SET: u32> Net<'m, SET> {
     /// The same without the code of layers outside `SET`, for small flash: see [`layer_set`].
     ///
     /// # Panics
@@ -77,9 +83,9 @@ impl<'m, const SET: u16> Net<'m, SET> {
         assert!(layer_set(slots, sizes) & !SET == 0, "a net whose code lacks one of its layers");
         let Memory { frozen, weights, bytes, words, scales, state } = memory;
         let (activations, rest) = bytes.split_at_mut(sizes.activations);
+        let (signs, rest) = rest.split_at_mut(sizes.signs);
         let (indices, rest) = rest.split_at_mut(sizes.indices);
-        let (even, rest) = rest.split_at_mut(sizes.deltas[0]);
-        let odd = &mut rest[..sizes.deltas[1]];
+        let (errors, rest) = rest.split_at_mut(sizes.errors + sizes.spare);
         let (words, workspace) = words.split_at_mut(sizes.words);
         Self {
             slots: &slots[..sizes.slots],
@@ -88,11 +94,16 @@ impl<'m, const SET: u16> Net<'m, SET> {
             gradient_rows: sizes.gradient_rows,
             streamed: sizes.streamed,
             threads: sizes.threads,
+            base: sizes.base(),
+            input: sizes.input,
+            spare: sizes.errors,
             frozen: &frozen[..sizes.frozen],
-            weights: &mut weights[..sizes.trained_weights()],
+            weights: &mut weights[..sizes.resident],
             activations,
+            signs,
             indices,
-            deltas: [even, odd],
+            errors,
+            chosen: &mut rest[..sizes.chosen],
             workspace: &mut workspace[..sizes.workspace],
             words,
             scales: &mut scales[..sizes.slots],
@@ -124,11 +135,11 @@ impl<'m, const SET: u16> Net<'m, SET> {
     pub fn initialise(&mut self, seed: u32) {
         *self.state = State { seed, step: 0 };
         for (slot, scales) in self.slots.iter().zip(&mut *self.scales) {
-            if slot.rows == 0 || slot.w < self.frozen.len() {
+            if slot.rows == 0 || !slot.resident {
                 continue;
             }
-            let (row, start) = (slot.row as usize, slot.w - self.frozen.len());
-            let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
+            let row = slot.row as usize;
+            let w = &mut self.weights[slot.w - self.base..][..slot.weights() + slot.biases()];
             let (weights, bias) = w.split_at_mut(slot.weights());
             let top;
             (top, scales.w) = initial_range(slot.row + slot.fan_out);
@@ -176,18 +187,25 @@ impl<'m, const SET: u16> Net<'m, SET> {
             Loss::NitiCrossEntropy => Scale::pow2(-7),
             Loss::CrossEntropy | Loss::SquaredError => Scale::pow2(-15),
         };
-        let n = samples * self.output_len();
-        let (slot, sums) = (&self.slots[self.slots.len() - 1], &mut self.words[..n]);
-        let top = if slot.relu { mask(sums, &self.activations[slot.y..][..n]) } else { peak(sums) };
-        let scale = narrow_below(sums, top, scale, &mut self.deltas[0][..n]);
-        if self.deltas[0][..n].iter().any(|&d| d != 0) {
-            self.backward(samples, scale, Scale::pow2(exponent), recipe);
+        if self.narrow_errors(samples, scale) {
+            self.backward(samples, Scale::pow2(exponent), recipe);
         }
         if matches!(recipe.rule, Rule::TinTin { .. }) && self.state.step.wrapping_add(1).is_multiple_of(ADJUST_EVERY) {
             self.adjust();
         }
         self.state.step = self.state.step.wrapping_add(1);
         score
+    }
+
+    /// The output errors in the words, of that scale, become the error of the last slot; false if all of them are 0.
+    fn narrow_errors(&mut self, samples: usize, scale: Scale) -> bool {
+        let n = samples * self.output_len();
+        let last = self.slots.len() - 1;
+        let (slot, sums) = (&self.slots[last], &mut self.words[..n]);
+        let top = if slot.relu { mask(sums, &self.activations[slot.y..][..n]) } else { peak(sums) };
+        let errors = &mut self.errors[slot.dy..][..n];
+        self.scales[last].e = narrow_below(sums, top, scale, errors);
+        errors.iter().any(|&d| d != 0)
     }
 
     /// Takes weights, scales, seed and step from a `.tin` file of the same layers; a frozen prefix stays where it is.
@@ -214,16 +232,16 @@ impl<'m, const SET: u16> Net<'m, SET> {
 
     /// FNV-1a over all weights and scales (N24).
     pub fn digest(&self) -> u64 {
-        digest::net(self.slots, self.scales, |slot| part(self.frozen, self.weights, slot))
+        digest::net(self.slots, self.scales, |slot| part(self.frozen, self.weights, self.base, slot))
     }
 
     /// Runs every slot and returns the number of samples.
     fn forward(&mut self, x: &[i8], exponent: i16) -> usize {
         let samples = x.len() / self.input_len();
-        self.activations[self.slots[0].x..][..x.len()].copy_from_slice(x);
-        let mut scale = Scale::pow2(exponent);
+        self.activations[self.input..][..x.len()].copy_from_slice(x);
         for i in 0..self.slots.len() {
             let slot = &self.slots[i];
+            let mut scale = self.source_scale(slot.source, exponent);
             let (x, y) = two(
                 self.activations,
                 slot.x..slot.x + samples * slot.xs.len(),
@@ -232,7 +250,7 @@ impl<'m, const SET: u16> Net<'m, SET> {
             match slot.role {
                 Role::Sums { exponent } => {
                     let acc_scale = scale.times(self.scales[i].w).shifted(exponent);
-                    let w = part(self.frozen, self.weights, slot);
+                    let w = part(self.frozen, self.weights, self.base, slot);
                     let workspace = &mut *self.workspace;
                     let call = SumsCall { slot, w, acc_scale, bias_scale: self.scales[i].b };
                     if SET & STREAMED != 0 && self.streamed {
@@ -281,11 +299,30 @@ impl<'m, const SET: u16> Net<'m, SET> {
                         *y = x.max(0);
                     }
                 }
+                Role::Add if SET & BRANCHES != 0 => {
+                    y.copy_from_slice(x);
+                    let (at, len) = (self.slots[usize::from(slot.second)].y, y.len());
+                    let (b, y) = two(self.activations, at..at + len, slot.y..slot.y + len);
+                    scale = add_into(y, scale, b, self.scales[usize::from(slot.second)].y, slot.relu);
+                }
                 _ => {}
             }
             self.scales[i].y = scale;
+            if SET & SIGNS != 0 && slot.signs {
+                let (n, bytes) = (slot.ys.len(), slot.sign_bytes());
+                let y = &self.activations[slot.y..][..samples * n];
+                let signs = &mut self.signs[slot.bits..][..samples * bytes];
+                for (y, signs) in y.chunks_exact(n).zip(signs.chunks_exact_mut(bytes)) {
+                    keep(y, signs);
+                }
+            }
         }
         samples
+    }
+
+    /// Scale of the output of slot `source`, or of the net's input.
+    fn source_scale(&self, source: u16, input: i16) -> Scale {
+        if source == INPUT { Scale::pow2(input) } else { self.scales[usize::from(source)].y }
     }
 
     /// Leaves the output errors in the words and returns the value of the loss.
@@ -314,74 +351,112 @@ impl<'m, const SET: u16> Net<'m, SET> {
         score
     }
 
-    /// Errors and updates from the last slot to the first trained one (N18).
-    fn backward(&mut self, samples: usize, mut scale: Scale, input: Scale, recipe: &Recipe) {
-        let mut turn = 0;
+    /// Errors and updates from the last slot to the first trained one (N18, N28).
+    fn backward(&mut self, samples: usize, input: Scale, recipe: &Recipe) {
+        let mut chosen = self.chosen.len();
         for i in (self.first..self.slots.len()).rev() {
             let slot = &self.slots[i];
-            let [even, odd] = &mut self.deltas;
-            let (dy, dx) = if turn == 0 { (even, odd) } else { (odd, even) };
-            let dy = &dy[..samples * slot.ys.len()];
-            let x = &self.activations[slot.x..][..samples * slot.xs.len()];
-            let pool = match slot.role {
-                Role::MaxPool(pool) => Some(pool),
-                _ => slot.pool,
-            };
-            let index = if pool.is_some() { &self.indices[slot.indices..][..dy.len()] } else { &[][..] };
-            let errors = Errors { dy, index, pool, ps: slot.ps };
-            let dy_scale = scale;
-            if i > self.first {
-                let dx = &mut dx[..x.len()];
-                if SET & RELU_ALONE != 0 && slot.role == Role::ReLU {
-                    dx.copy_from_slice(dy);
-                } else {
-                    let w = &part(self.frozen, self.weights, slot)[..slot.weights()];
-                    if let Role::Sums { exponent } = slot.role {
-                        scale = scale.times(self.scales[i].w).shifted(exponent);
-                    }
-                    if SET & STREAMED != 0 && self.streamed {
-                        scale = widened(scale, input_errors_twice::<SET>(slot, w, errors, x, self.words, dx));
-                    } else {
-                        let acc = &mut self.words[..x.len()];
-                        let work = (errors, items(x, slot.xs.len()), items(&mut *acc, slot.xs.len()));
-                        let parts = slot.parts(samples, self.threads);
-                        let top = over(work, samples, parts, &|(errors, x, acc)| {
-                            input_errors::<SET>(slot, w, errors, x.slice, acc.slice, 0..slot.xs.h as usize)
-                        });
-                        scale = narrow_cut(acc, top, scale, dx, self.threads);
-                    }
-                }
+            if !slot.taped {
+                continue;
             }
-            if slot.trained {
-                let start = slot.w - self.frozen.len();
+            self.pass(i, 0, samples);
+            if SET & BRANCHES != 0 && slot.role == Role::Add {
+                self.pass(i, 1, samples);
+            }
+            if slot.trained() {
+                chosen -= slot.chosen();
+                let x_scale = if slot.source == INPUT { input } else { self.scales[usize::from(slot.source)].y };
+                let scales = &self.scales[i];
+                let start = slot.w - self.base;
                 let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
-                let x_scale = if i == 0 { input } else { self.scales[i - 1].y };
                 Update {
                     slot,
-                    x,
-                    errors,
+                    x: &self.activations[slot.x..][..samples * slot.xs.len()],
+                    errors: errors_of(slot, self.errors, self.indices, samples),
                     words: self.words,
                     workspace: self.workspace,
-                    scales: &self.scales[i],
-                    gradient: dy_scale.times(x_scale),
-                    error: dy_scale,
+                    scales,
+                    gradient: scales.e.times(x_scale),
+                    error: scales.e,
                     samples,
                     gradient_rows: self.gradient_rows,
                     threads: self.threads,
                     state: *self.state,
                     recipe,
+                    chosen: &self.chosen[chosen..][..slot.chosen()],
                 }
                 .apply::<SET>(w);
             }
-            turn ^= 1;
         }
+    }
+
+    /// Passes the error at slot `i` on to the source of one side, if anything behind it wants it.
+    fn pass(&mut self, i: usize, side: usize, samples: usize) {
+        let slot = &self.slots[i];
+        if !slot.passes[side] {
+            return;
+        }
+        let source = usize::from(if side == 0 { slot.source } else { slot.second });
+        let (from, n) = (&self.slots[source], samples * slot.xs.len());
+        let further = SET & BRANCHES != 0 && slot.further[side];
+        let at = if further { self.spare } else { from.dy };
+        let dy_range = slot.dy..slot.dy + samples * slot.ys.len();
+        let (dy, dx) = two(self.errors, dy_range, at..at + n);
+        let errors = errors_in(slot, dy, self.indices);
+        let mut scale = self.scales[i].e;
+        let bits = if SET & SIGNS != 0 { from.sign_bytes() } else { 0 };
+        let signs = &self.signs[from.bits..][..samples * bits];
+        let seen = if from.relu && bits == 0 { &self.activations[from.y..][..n] } else { &[][..] };
+        match slot.role {
+            Role::ReLU if SET & RELU_ALONE != 0 => dx.copy_from_slice(dy),
+            Role::Add if SET & BRANCHES != 0 => {
+                dx.copy_from_slice(dy);
+                if bits > 0 {
+                    let n = slot.xs.len();
+                    for (dx, signs) in dx.chunks_exact_mut(n).zip(signs.chunks_exact(bits)) {
+                        mask_by(dx, signs, 0);
+                    }
+                }
+                for (dx, &x) in dx.iter_mut().zip(seen) {
+                    if x <= 0 {
+                        *dx = 0;
+                    }
+                }
+            }
+            _ => {
+                let w = &part(self.frozen, self.weights, self.base, slot)[..slot.weights()];
+                if let Role::Sums { exponent } = slot.role {
+                    scale = scale.times(self.scales[i].w).shifted(exponent);
+                }
+                let masks = Masks { seen, signs };
+                if SET & STREAMED != 0 && self.streamed {
+                    scale = widened(scale, input_errors_twice::<SET>(slot, w, errors, masks, self.words, dx));
+                } else {
+                    let acc = &mut self.words[..n];
+                    let each = slot.xs.len();
+                    let masks = (items(masks.seen, if masks.seen.is_empty() { 0 } else { each }), items(signs, bits));
+                    let work = (errors, masks, items(&mut *acc, each));
+                    let parts = slot.parts(samples, self.threads);
+                    let top = over(work, samples, parts, &|(errors, masks, acc)| {
+                        let masks = Masks { seen: masks.0.slice, signs: masks.1.slice };
+                        input_errors::<SET>(slot, w, errors, masks, acc.slice, 0..slot.xs.h as usize)
+                    });
+                    scale = narrow_cut(acc, top, scale, dx, self.threads);
+                }
+            }
+        }
+        if further {
+            let (more, sum) = two(self.errors, at..at + n, from.dy..from.dy + n);
+            scale = add_into(sum, self.scales[source].e, more, scale, false);
+        }
+        self.scales[source].e = scale;
     }
 
     /// Looks at the range of every trained tensor (N20).
     fn adjust(&mut self) {
         for (slot, scales) in self.slots.iter().zip(&mut *self.scales).skip(self.first) {
-            if slot.trained {
-                let start = slot.w - self.frozen.len();
+            if slot.learns == Learns::All {
+                let start = slot.w - self.base;
                 let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
                 let (weights, bias) = w.split_at_mut(slot.weights());
                 adjust(weights, &mut scales.w);
@@ -419,12 +494,33 @@ fn root(v: u64) -> u64 {
 }
 
 /// Weights and bias of a slot, wherever they lie.
-fn part<'a>(frozen: &'a [i8], weights: &'a [i8], slot: &Slot) -> &'a [i8] {
+fn part<'a>(frozen: &'a [i8], weights: &'a [i8], base: usize, slot: &Slot) -> &'a [i8] {
     let len = slot.weights() + slot.biases();
-    match slot.w.checked_sub(frozen.len()) {
-        Some(start) => &weights[start..][..len],
-        None => &frozen[slot.w..][..len],
-    }
+    if slot.resident { &weights[slot.w - base..][..len] } else { &frozen[slot.w..][..len] }
+}
+
+/// The errors at the sums of a slot, whose errors all together are `errors`.
+fn errors_of<'a>(slot: &Slot, errors: &'a [i8], indices: &'a [i8], samples: usize) -> Errors<'a> {
+    errors_in(slot, &errors[slot.dy..][..samples * slot.ys.len()], indices)
+}
+
+/// The same for its own errors `dy`.
+fn errors_in<'a>(slot: &Slot, dy: &'a [i8], indices: &'a [i8]) -> Errors<'a> {
+    let pool = match slot.role {
+        Role::MaxPool(pool) => Some(pool),
+        _ => slot.pool,
+    };
+    let index = if pool.is_some() { &indices[slot.indices..][..dy.len()] } else { &[][..] };
+    Errors { dy, index, pool, ps: slot.ps }
+}
+
+/// Where the inputs of some rows were not positive: by the inputs themselves, by their signs, or nowhere.
+#[derive(Clone, Copy)]
+struct Masks<'a> {
+    /// Inputs behind a ReLU, or empty.
+    seen: &'a [i8],
+    /// Signs of all inputs of every sample, or empty.
+    signs: &'a [i8],
 }
 
 /// Two disjoint parts of one array, the second to be written.
@@ -448,13 +544,12 @@ fn narrow_cut(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], threads: usize)
     widened(scale, k)
 }
 
-/// The masked errors of the input rows `rows` of every sample (N18); `x` holds what the masks need of each. Gives a number as long in
-/// bits as the largest magnitude.
-fn input_errors<const SET: u16>(
+/// The masked errors of the input rows `rows` of every sample (N18). Gives a number as long in bits as the largest magnitude.
+fn input_errors<const SET: u32>(
     slot: &Slot,
     w: &[i8],
     errors: Errors<'_>,
-    x: &[i8],
+    masks: Masks<'_>,
     acc: &mut [i32],
     rows: core::ops::Range<usize>,
 ) -> u32 {
@@ -462,17 +557,24 @@ fn input_errors<const SET: u16>(
     if slot.sums() {
         slot.layer.backward_of::<SET>(Backward { w, errors, acc, xs: slot.xs, first: rows.start, rows: rows.len() });
     } else if SET & POOL_ALONE != 0 {
-        scatter(errors, slot.xs, acc, rows);
+        scatter(errors, slot.xs, acc, rows.clone());
     }
-    if slot.masked { mask(acc, x) } else { peak(acc) }
+    if SET & SIGNS != 0 && !masks.signs.is_empty() {
+        let row = slot.xs.w as usize * slot.xs.c as usize;
+        let (n, bytes) = (rows.len() * row, slot.xs.len().div_ceil(8));
+        for (acc, signs) in acc.chunks_exact_mut(n).zip(masks.signs.chunks_exact(bytes)) {
+            mask_by(acc, signs, rows.start * row);
+        }
+    }
+    if masks.seen.is_empty() { peak(acc) } else { mask(acc, masks.seen) }
 }
 
 /// The same narrowed, from errors that are computed twice, as many rows at a time as `words` has room for; gives k of N5.
-fn input_errors_twice<const SET: u16>(
+fn input_errors_twice<const SET: u32>(
     slot: &Slot,
     w: &[i8],
     errors: Errors<'_>,
-    x: &[i8],
+    masks: Masks<'_>,
     words: &mut [i32],
     dx: &mut [i8],
 ) -> u32 {
@@ -483,8 +585,12 @@ fn input_errors_twice<const SET: u16>(
         for (s, dx) in dx.chunks_exact_mut(slot.xs.len()).enumerate() {
             for (b, dx) in dx.chunks_mut(rows * row).enumerate() {
                 let (first, acc) = (b * rows, &mut words[..dx.len()]);
-                let x = &x[s * slot.xs.len() + first * row..][..dx.len()];
-                let reach = input_errors::<SET>(slot, w, errors.sample(s), x, acc, first..first + dx.len() / row);
+                let (n, bytes) = (slot.xs.len(), slot.xs.len().div_ceil(8));
+                let Masks { seen, signs } = masks;
+                let seen = if seen.is_empty() { seen } else { &seen[s * n + first * row..][..dx.len()] };
+                let signs = if signs.is_empty() { signs } else { &signs[s * bytes..][..bytes] };
+                let masks = Masks { seen, signs };
+                let reach = input_errors::<SET>(slot, w, errors.sample(s), masks, acc, first..first + dx.len() / row);
                 if last {
                     narrow_by(acc, k, dx);
                 } else {

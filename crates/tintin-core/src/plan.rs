@@ -6,10 +6,13 @@
 use crate::error::PlanError;
 use crate::file::list_sum;
 use crate::kernels::OUTER_WORDS;
-use crate::layers::{Layer, Need, Role, STREAMED};
+use crate::layers::{BRANCHES, Layer, Need, Role, STREAMED};
+use crate::place::{Kind, backward_time, place};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
-pub use crate::slot::{INPUT, NONE, Sizes, Slot, SlotScales};
+
+pub use crate::choice::{Choice, Learning};
+pub use crate::slot::{INPUT, Learns, NONE, Sizes, Slot, SlotScales};
 
 /// Most values of one kind in a plan.
 const MOST_VALUES: u64 = 1 << 28;
@@ -89,10 +92,13 @@ pub const fn empty_slots<const N: usize>() -> [Slot; N] {
 }
 
 /// What a plan needs of the code, as a set of layers.
-pub const fn layer_set(slots: &[Slot], sizes: &Sizes) -> u16 {
+pub const fn layer_set(slots: &[Slot], sizes: &Sizes) -> u32 {
     let (mut set, mut i) = (if sizes.streamed { STREAMED } else { 0 }, 0);
     while i < sizes.slots {
-        set |= slots[i].bits();
+        set |= slots[i].needs();
+        if sizes.spare > 0 {
+            set |= BRANCHES;
+        }
         i += 1;
     }
     set
@@ -103,6 +109,20 @@ pub const fn layer_set(slots: &[Slot], sizes: &Sizes) -> u16 {
 /// # Errors
 /// The first layer that cannot be, with the reason; a sum that could overflow; too little memory.
 pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut [Slot]) -> Result<Sizes, PlanError> {
+    plan_for(layers, input, options, Learning::From(options.train_from), slots)
+}
+
+/// The same for training of what `learning` says; [`Options::train_from`] counts for nothing.
+///
+/// # Errors
+/// As [`plan`], and a choice of a layer that is not there or has not so many rows.
+pub const fn plan_for(
+    layers: &[Layer],
+    input: Shape,
+    options: Options,
+    learning: Learning<'_>,
+    slots: &mut [Slot],
+) -> Result<Sizes, PlanError> {
     if layers.is_empty() {
         return Err(PlanError::list("a net needs at least one layer"));
     }
@@ -128,17 +148,26 @@ pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut 
         streamed: false,
         weights: 0,
         frozen: 0,
+        resident: 0,
         activations: 0,
+        input: 0,
+        signs: 0,
         indices: 0,
-        deltas: [0, 0],
+        errors: 0,
+        spare: 0,
+        chosen: 0,
         words: 0,
         workspace: 0,
     };
-    match assign_slots(layers, input, options, slots, &mut sizes) {
+    match assign_slots(layers, input, options, learning, slots, &mut sizes) {
         Ok(()) => {}
         Err(error) => return Err(error),
     }
-    place_activations(input, options, slots, &mut sizes);
+    match follow(layers, options, learning, slots, &mut sizes) {
+        Ok(()) => {}
+        Err(error) => return Err(error),
+    }
+    place_all(options, slots, &mut sizes);
     let mut widest = size_buffers(options, slots, &mut sizes);
     if sizes.ram() > options.ram_limit {
         sizes.streamed = true;
@@ -154,17 +183,81 @@ pub const fn plan(layers: &[Layer], input: Shape, options: Options, slots: &mut 
     Ok(sizes)
 }
 
-/// Pass 1: shapes, roles, weights; layers taken over by the slot before (N13).
+/// The layer that `layer` names, if it names one (N28).
+const fn named_by(layer: Layer) -> Option<usize> {
+    match layer {
+        Layer::Branch(branch) => Some(branch.from as usize),
+        Layer::Add(add) => Some(add.from as usize),
+        _ => None,
+    }
+}
+
+/// A later layer names layer `i`, so nothing behind it is taken over.
+const fn is_named(layers: &[Layer], i: usize) -> bool {
+    let mut k = i + 1;
+    while k < layers.len() {
+        if matches!(named_by(layers[k]), Some(from) if from == i) {
+            return true;
+        }
+        k += 1;
+    }
+    false
+}
+
+/// The slot that ends in layer `from`, named by layer `i`.
+const fn slot_of(layers: &[Layer], i: usize, from: usize, slots: &[Slot], n: usize) -> Result<usize, PlanError> {
+    if from >= i {
+        return Err(PlanError::new(i, layers[i], "names a layer that does not come before it"));
+    }
+    if matches!(layers[from], Layer::Branch(_) | Layer::Flatten(_)) {
+        return Err(PlanError::new(i, layers[i], "names a Branch or a Flatten: name the layer whose output is meant"));
+    }
+    let mut k = n - 1;
+    while k > 0 && slots[k].index as usize > from {
+        k -= 1;
+    }
+    Ok(k)
+}
+
+/// What is trained of layer `i`.
+const fn learns(learning: Learning<'_>, training: bool, i: usize, rows: u32) -> Learns {
+    if !training || rows == 0 {
+        return Learns::Nothing;
+    }
+    match learning {
+        Learning::From(first) if i >= first => Learns::All,
+        Learning::From(_) | Learning::Inspect(_) => Learns::Nothing,
+        Learning::Chosen(choices) => {
+            let mut k = 0;
+            while k < choices.len() {
+                if choices[k].layer as usize == i {
+                    return match choices[k].rows {
+                        0 => Learns::Bias,
+                        some if some < rows => Learns::Rows,
+                        _ => Learns::All,
+                    };
+                }
+                k += 1;
+            }
+            Learns::Nothing
+        }
+    }
+}
+
+/// Pass 1: shapes, roles, sources, weights; layers taken over by the slot before (N13).
 #[allow(clippy::cast_possible_truncation)] // at most 1000 layers
 const fn assign_slots(
     layers: &[Layer],
     input: Shape,
     options: Options,
+    learning: Learning<'_>,
     slots: &mut [Slot],
     sizes: &mut Sizes,
 ) -> Result<(), PlanError> {
     let mut shape = input;
-    let mut flat = true; // nothing to pool into yet
+    let mut source = INPUT; // of what comes next
+    let mut open = false; // the newest slot may take over what comes next
+    let mut flat = true; // nothing to pool into
     let mut backward_terms = 0;
     let mut values = options.batch as u64 * input.len() as u64;
     if values > MOST_VALUES {
@@ -173,8 +266,30 @@ const fn assign_slots(
     let mut weights = 0;
     let mut n = 0;
     let mut i = 0;
-    let mut first = usize::MAX;
     while i < layers.len() {
+        let mut second = NONE;
+        if let Some(from) = named_by(layers[i]) {
+            if n == 0 {
+                return Err(PlanError::new(i, layers[i], "names a layer that does not come before it"));
+            }
+            let k = match slot_of(layers, i, from, slots, n) {
+                Ok(k) => k,
+                Err(error) => return Err(error),
+            };
+            if matches!(layers[i], Layer::Branch(_)) {
+                (source, shape, open, flat) = (k as u16, slots[k].ys, false, true);
+            } else {
+                let other = slots[k].ys;
+                if other.h != shape.h || other.w != shape.w || other.c != shape.c {
+                    let why = "adds outputs of different shapes: bring both to one shape";
+                    return Err(PlanError { input: Some(shape), ..PlanError::new(i, layers[i], why) });
+                }
+                if source == k as u16 {
+                    return Err(PlanError::new(i, layers[i], "adds an output to itself"));
+                }
+                second = k as u16;
+            }
+        }
         let need: Need = match layers[i].need(shape) {
             Ok(need) => need,
             Err(why) => return Err(PlanError { input: Some(shape), ..PlanError::new(i, layers[i], why) }),
@@ -188,16 +303,20 @@ const fn assign_slots(
         if weights > MOST_VALUES {
             return Err(PlanError::new(i, layers[i], "more than 2^28 weights"));
         }
-        let takes_over = n > 0 && slots[n - 1].sums();
+        let sums = open && slots[n - 1].sums();
         match need.role {
+            Role::Branch => {}
             Role::Rename => {
                 flat = true;
-                if n > 0 {
+                if open {
                     slots[n - 1].ys = need.ys;
                 }
             }
-            Role::ReLU if n > 0 && (takes_over || slots[n - 1].relu) => slots[n - 1].relu = true,
-            Role::MaxPool(pool) if takes_over && slots[n - 1].pool.is_none() && !flat => {
+            Role::ReLU if open && (sums || slots[n - 1].relu || matches!(slots[n - 1].role, Role::Add)) => {
+                slots[n - 1].relu = true;
+                open = !is_named(layers, i);
+            }
+            Role::MaxPool(pool) if sums && slots[n - 1].pool.is_none() && !flat => {
                 if backward_terms > MAX_TERMS / pool.overlap() {
                     return Err(PlanError::new(
                         i,
@@ -213,19 +332,16 @@ const fn assign_slots(
                 slots[n - 1].band = if options.whole_maps { need.ys.h } else { 1 };
                 slots[n - 1].ps = need.ys;
                 slots[n - 1].ys = need.ys;
+                open = !is_named(layers, i);
             }
             _ => {
-                let trained = options.training && need.rows > 0 && i >= options.train_from;
                 slots[n] = Slot {
                     layer: layers[i],
                     index: i as u32,
                     role: need.role,
-                    source: if n == 0 { INPUT } else { (n - 1) as u16 },
-                    second: NONE,
+                    source,
+                    second,
                     relu: matches!(need.role, Role::ReLU),
-                    masked: n > 0 && slots[n - 1].relu,
-                    pool: None,
-                    band: 0,
                     xs: shape,
                     ss: need.ys,
                     ps: need.ys,
@@ -234,23 +350,18 @@ const fn assign_slots(
                     row: need.row,
                     fan_out: need.fan_out,
                     bias: need.bias,
-                    trained,
-                    taped: false,
+                    learns: learns(learning, options.training, i, need.rows),
+                    inspected: options.training
+                        && need.rows > 0
+                        && matches!(learning, Learning::Inspect(first) if i >= first),
                     w: sizes.weights,
-                    x: 0,
-                    y: 0,
-                    indices: 0,
                     workspace: need.workspace as usize,
-                    words: 0,
+                    ..Slot::EMPTY
                 };
-                if trained && first == usize::MAX {
-                    first = n;
-                    sizes.frozen = sizes.weights;
-                }
                 sizes.weights += slots[n].weights() + slots[n].biases();
                 sizes.workspace = max(sizes.workspace, need.workspace as usize);
                 sizes.threads = max(sizes.threads, slots[n].parts(options.batch as usize, options.threads as usize));
-                flat = false;
+                (source, open, flat) = (n as u16, !is_named(layers, i), false);
                 backward_terms = need.backward_terms;
                 n += 1;
             }
@@ -261,72 +372,184 @@ const fn assign_slots(
     if n == 0 {
         return Err(PlanError::list("no layer computes anything"));
     }
+    if source as usize != n - 1 {
+        return Err(PlanError::list("the list ends in a Branch: end it in the layer whose output is meant"));
+    }
     sizes.slots = n;
     sizes.workspace *= sizes.threads;
-    sizes.first = if first == usize::MAX { n } else { first };
-    if first == usize::MAX {
-        sizes.frozen = sizes.weights;
-        if options.training {
-            return Err(PlanError::list("no layer is left to train"));
+    Ok(())
+}
+
+/// Pass 2: who uses what, where backward passes and what it needs, where the weights lie.
+#[allow(clippy::cast_possible_truncation)] // at most 1000 slots
+const fn follow(
+    layers: &[Layer],
+    options: Options,
+    learning: Learning<'_>,
+    slots: &mut [Slot],
+    sizes: &mut Sizes,
+) -> Result<(), PlanError> {
+    let n = sizes.slots;
+    if let Learning::Chosen(choices) = learning {
+        let mut k = 0;
+        while k < choices.len() {
+            let Choice { layer, rows } = choices[k];
+            let mut i = 0;
+            while i < n && slots[i].index != layer {
+                i += 1;
+            }
+            if i == n || slots[i].rows < rows || rows == 0 && !slots[i].bias {
+                let why = "is chosen to learn, but has not so many rows of weights or no bias";
+                return Err(if (layer as usize) < layers.len() {
+                    PlanError::new(layer as usize, layers[layer as usize], why)
+                } else {
+                    PlanError::list("a layer is chosen to learn that is not there")
+                });
+            }
+            k += 1;
         }
     }
-    // gradient sums: one product per pooled place and sample (N2)
-    i = sizes.first;
+    let (mut first, mut frozen) = (n, sizes.weights);
+    let mut i = 0;
     while i < n {
-        let slot = &slots[i];
-        if slot.trained && slot.ps.places() as u64 * options.batch as u64 > MAX_TERMS as u64 {
-            return Err(PlanError::new(
-                slot.index as usize,
-                slot.layer,
-                "gradient could overflow 32 bits: output places times batch size above 132624, use a smaller batch",
-            ));
+        let passes = [taped(slots, slots[i].source), taped(slots, slots[i].second)];
+        let slot = &mut slots[i];
+        slot.passes = passes;
+        slot.taped = slot.trained() || slot.inspected || passes[0] || passes[1];
+        slot.until = i as u16 + 1;
+        if slot.taped && first == n {
+            first = i;
+        }
+        if slot.trained() {
+            if let Learning::Chosen(_) = learning {
+                slot.resident = true;
+                slot.w = sizes.resident;
+                sizes.resident += slot.weights() + slot.biases();
+                sizes.chosen += slot.chosen();
+            } else if frozen > slot.w {
+                frozen = slot.w;
+            }
         }
         i += 1;
+    }
+    sizes.first = first;
+    if first == n && options.training {
+        return Err(PlanError::list("no layer is left to train"));
+    }
+    sizes.frozen = frozen;
+    if !matches!(learning, Learning::Chosen(_)) {
+        sizes.resident = sizes.weights - frozen;
+        i = 0;
+        while i < n {
+            slots[i].resident = slots[i].w >= frozen;
+            i += 1;
+        }
+    }
+    // from the last user of an output to the first, as backward meets them
+    slots[n - 1].until = n as u16 + 1;
+    slots[n - 1].since = n as u16 + 1;
+    let mut used = 1; // slots whose output is used, and the last
+    i = n;
+    while i > 0 {
+        i -= 1;
+        let mut side = 0;
+        while side < 2 {
+            let user = slots[i];
+            let from = if side == 0 { user.source } else { user.second };
+            if from != INPUT && from != NONE {
+                let output = &mut slots[from as usize];
+                if output.until == from + 1 && (from as usize) < n - 1 {
+                    used += 1;
+                }
+                let passes = user.passes[side];
+                if passes {
+                    // an output nobody has sent an error to yet has no time of a first one
+                    if output.since == 0 {
+                        output.since = backward_time(i, n);
+                    } else {
+                        slots[i].further[side] = true;
+                    }
+                }
+                let output = &mut slots[from as usize];
+                let forward = i as u16 + 1;
+                if output.until < forward {
+                    output.until = forward;
+                }
+                if user.trains_weights() {
+                    output.kept = true;
+                    output.until = backward_time(i, n);
+                }
+                if passes && output.relu {
+                    if options.whole_maps {
+                        output.kept = true;
+                    }
+                    if output.kept {
+                        output.until = backward_time(i, n);
+                    } else {
+                        output.signs = true;
+                    }
+                }
+            }
+            side += 1;
+        }
+        let slot = &mut slots[i];
+        if slot.kept {
+            slot.signs = false;
+        }
+        if slot.inspected {
+            (slot.kept, slot.signs) = (true, false);
+            slot.until = backward_time(i, n);
+        }
+        // gradient sums: one product per pooled place and sample (N2)
+        let slot = &slots[i];
+        if slot.trains_weights() || slot.inspected {
+            if slot.ps.places() as u64 * options.batch as u64 > MAX_TERMS as u64 {
+                return Err(PlanError::new(
+                    slot.index as usize,
+                    slot.layer,
+                    "gradient could overflow 32 bits: output places times batch size above 132624, use a smaller batch",
+                ));
+            }
+        }
+    }
+    if used < n {
+        return Err(PlanError::list("the output of a layer is not used: name it in a Branch or an Add, or leave it out"));
     }
     Ok(())
 }
 
-/// Pass 2: the tape keeps what backward needs, the rest takes turns in two buffers.
-const fn place_activations(input: Shape, options: Options, slots: &mut [Slot], sizes: &mut Sizes) {
-    // tensor 0 is the input, tensor k the output of slot k − 1
-    let batch = options.batch as usize;
-    let mut turns = [0usize; 2];
-    let mut k = 0;
-    while k <= sizes.slots {
-        let len = batch * if k == 0 { input.len() } else { slots[k - 1].ys.len() };
-        if !(options.training && k >= sizes.first) && len > turns[k % 2] {
-            turns[k % 2] = len;
-        }
-        k += 1;
-    }
-    let mut at = turns[0] + turns[1];
-    k = 0;
-    while k <= sizes.slots {
-        let len = batch * if k == 0 { input.len() } else { slots[k - 1].ys.len() };
-        let offset = if options.training && k >= sizes.first {
-            at += len;
-            at - len
-        } else if k % 2 == 0 {
-            0
-        } else {
-            turns[0]
-        };
-        if k > 0 {
-            slots[k - 1].y = offset;
-        }
-        if k < sizes.slots {
-            slots[k].x = offset;
-        }
-        k += 1;
-    }
-    sizes.activations = at;
+/// Whether backward passes at the slot `source`, if it is one.
+const fn taped(slots: &[Slot], source: u16) -> bool {
+    source != INPUT && source != NONE && slots[source as usize].taped
 }
 
-/// Pass 3: indices, errors and sums; returns the slot with the largest share.
+/// Pass 3: offsets of outputs, errors and signs.
+const fn place_all(options: Options, slots: &mut [Slot], sizes: &mut Sizes) {
+    sizes.activations = place(slots, sizes, Kind::Outputs);
+    let mut i = 0;
+    while i < sizes.slots {
+        slots[i].x = if slots[i].source == INPUT { sizes.input } else { slots[slots[i].source as usize].y };
+        slots[i].bits = sizes.signs;
+        sizes.signs += options.batch as usize * slots[i].sign_bytes();
+        let mut side = 0;
+        while side < 2 {
+            if slots[i].further[side] {
+                sizes.spare = max(sizes.spare, options.batch as usize * slots[i].xs.len());
+            }
+            side += 1;
+        }
+        i += 1;
+    }
+    if options.training {
+        sizes.errors = place(slots, sizes, Kind::Errors);
+    }
+}
+
+/// Pass 4: indices and sums; returns the slot with the largest share.
 const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -> usize {
     let batch = options.batch as usize;
     let (mut widest, mut share) = (0, 0);
-    (sizes.indices, sizes.deltas, sizes.words) = (0, [0, 0], 0);
+    (sizes.indices, sizes.words) = (0, 0);
     let mut i = 0;
     while i < sizes.slots {
         let slot = &mut slots[i];
@@ -335,16 +558,21 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
             (true, false) => batch * slot.ps.len() + sizes.threads * slot.strip(),
             (true, true) => max(slot.band as usize, 1) * slot.ps.w as usize * slot.ps.c as usize + slot.strip(),
         };
-        slot.taped = options.training && i >= sizes.first;
         if slot.taped {
             slot.indices = sizes.indices;
             if slot.pools() {
                 sizes.indices += batch * slot.ps.len();
             }
-            let turn = (sizes.slots - 1 - i) % 2;
-            words = max(words, slot_gradient(slot, options.gradient_rows, slot.gradient_parts(batch, sizes.threads)));
-            sizes.deltas[turn] = max(sizes.deltas[turn], batch * slot.ys.len());
-            if i > sizes.first {
+            if slot.trains_weights() {
+                words = max(words, slot_gradient(slot, options.gradient_rows, slot.gradient_parts(batch, sizes.threads)));
+            }
+            if slot.trained() {
+                words = max(words, slot.biases());
+            }
+            if slot.inspected {
+                words = max(words, slot.ps.c as usize);
+            }
+            if slot.passes[0] && !matches!(slot.role, Role::Add | Role::ReLU) {
                 let row = slot.xs.w as usize * slot.xs.c as usize;
                 words = max(words, if sizes.streamed { row } else { batch * slot.xs.len() });
             }

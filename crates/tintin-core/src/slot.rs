@@ -1,7 +1,7 @@
 //! What a plan consists of: slots with their offsets, and sizes by role.
 
 use crate::cut::{parts, parts_to_add_up};
-use crate::layers::{BIAS, Layer, MaxPool2d, POOL_ALONE, RELU_ALONE, Role};
+use crate::layers::{BIAS, BRANCHES, CHOSEN, INSPECT, Layer, MaxPool2d, POOL_ALONE, RELU_ALONE, Role, SIGNS};
 use crate::shape::Shape;
 use crate::tensor::Scale;
 
@@ -9,6 +9,19 @@ use crate::tensor::Scale;
 pub const INPUT: u16 = u16::MAX;
 /// No second input.
 pub const NONE: u16 = u16::MAX - 1;
+
+/// What is trained of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learns {
+    /// Nothing.
+    Nothing,
+    /// The bias.
+    Bias,
+    /// Some rows, and their biases: see [`Slot::chosen`].
+    Rows,
+    /// Weights and bias.
+    All,
+}
 
 /// One stop of the net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +32,12 @@ pub struct Slot {
     pub index: u32,
     /// What it does.
     pub role: Role,
-    /// Slot whose output is the input, or [`INPUT`]. Reserved for branches: today always the slot before.
+    /// Slot whose output is the input, or [`INPUT`].
     pub source: u16,
-    /// Slot of a second input, or [`NONE`]. Reserved for residual adds: today always none.
+    /// Slot whose output is the second input of an Add, or [`NONE`].
     pub second: u16,
     /// Ends in a ReLU.
     pub relu: bool,
-    /// The input comes from a ReLU: its errors are masked (N18).
-    pub masked: bool,
     /// Pool taken over, acting on the sums.
     pub pool: Option<MaxPool2d>,
     /// Pooled rows whose sums are held at a time.
@@ -47,16 +58,35 @@ pub struct Slot {
     pub fan_out: u32,
     /// One bias per row, stored behind the weights.
     pub bias: bool,
-    /// Weights and bias are trained under this plan.
-    pub trained: bool,
-    /// Backward passes here: outputs and pool winners are kept.
+    /// What is trained of it under this plan.
+    pub learns: Learns,
+    /// Backward looks at the output and its error (N33), and changes nothing.
+    pub inspected: bool,
+    /// Backward passes here: an error at the output is computed, pool winners are kept.
     pub taped: bool,
-    /// Offset of the weights among all weights.
+    /// The error is passed on to `source`, to `second`.
+    pub passes: [bool; 2],
+    /// It is not the first error that gets there, so it is added (N28).
+    pub further: [bool; 2],
+    /// The weights lie among those that are trained, not among the frozen ones.
+    pub resident: bool,
+    /// Backward needs the output as it is.
+    pub kept: bool,
+    /// Backward needs its signs alone: they are kept as bits, each sample's from a byte of its own.
+    pub signs: bool,
+    /// Time of the last look at the output, and of the first error there: see `plan`.
+    pub(crate) until: u16,
+    pub(crate) since: u16,
+    /// Offset of the weights: among all weights, or among the resident ones if they were chosen.
     pub w: usize,
     /// Offset of the input among the activations.
     pub x: usize,
     /// Offset of the output among the activations.
     pub y: usize,
+    /// Offset of the output's error among the errors.
+    pub dy: usize,
+    /// Offset of the output's signs among the signs.
+    pub bits: usize,
     /// Offset among the pool indices.
     pub indices: usize,
     /// What the slot's kernels need of the workspace, in words; all slots share it.
@@ -73,7 +103,6 @@ impl Slot {
         source: INPUT,
         second: NONE,
         relu: false,
-        masked: false,
         pool: None,
         band: 0,
         xs: Shape::flat(1),
@@ -84,11 +113,21 @@ impl Slot {
         row: 0,
         fan_out: 0,
         bias: false,
-        trained: false,
+        learns: Learns::Nothing,
+        inspected: false,
         taped: false,
+        passes: [false; 2],
+        further: [false; 2],
+        resident: false,
+        kept: false,
+        signs: false,
+        until: 0,
+        since: 0,
         w: 0,
         x: 0,
         y: 0,
+        dy: 0,
+        bits: 0,
         indices: 0,
         workspace: 0,
         words: 0,
@@ -115,6 +154,26 @@ impl Slot {
             Some(pool) => (band - 1) * pool.stride.0 as usize + pool.kernel.0 as usize,
             None => 0,
         }
+    }
+
+    /// Something of it is trained.
+    pub const fn trained(&self) -> bool {
+        !matches!(self.learns, Learns::Nothing)
+    }
+
+    /// Weights of it are trained.
+    pub const fn trains_weights(&self) -> bool {
+        matches!(self.learns, Learns::Rows | Learns::All)
+    }
+
+    /// Bytes of the bit mask of its chosen rows: bit o % 8 of byte o / 8 for row o. 0 where all rows learn or none.
+    pub const fn chosen(&self) -> usize {
+        if matches!(self.learns, Learns::Rows) { (self.rows as usize).div_ceil(8) } else { 0 }
+    }
+
+    /// Bytes of the signs of one sample.
+    pub const fn sign_bytes(&self) -> usize {
+        if self.signs { self.ys.len().div_ceil(8) } else { 0 }
     }
 
     /// Has sums of its own.
@@ -149,12 +208,17 @@ impl Slot {
     }
 
     /// What the slot needs of the code, as a set of layers.
-    pub const fn bits(&self) -> u16 {
-        match self.role {
+    pub const fn needs(&self) -> u32 {
+        let more = if self.signs { SIGNS } else { 0 } | if self.inspected { INSPECT } else { 0 };
+        more | match self.learns {
+            Learns::Bias | Learns::Rows => CHOSEN,
+            Learns::Nothing | Learns::All => 0,
+        } | match self.role {
             Role::Sums { .. } => self.layer.bit() | if self.bias { BIAS } else { 0 },
             Role::MaxPool(_) => POOL_ALONE,
             Role::ReLU => RELU_ALONE,
-            Role::Rename => 0,
+            Role::Add => BRANCHES,
+            Role::Rename | Role::Branch => 0,
         }
     }
 
@@ -173,11 +237,13 @@ pub struct SlotScales {
     pub b: Scale,
     /// Of the output.
     pub y: Scale,
+    /// Of the output's error.
+    pub e: Scale,
 }
 
 impl SlotScales {
     /// All exponents zero.
-    pub const ZERO: Self = Self { w: Scale::pow2(0), b: Scale::pow2(0), y: Scale::pow2(0) };
+    pub const ZERO: Self = Self { w: Scale::pow2(0), b: Scale::pow2(0), y: Scale::pow2(0), e: Scale::pow2(0) };
 }
 
 /// Elements per role of a planned net.
@@ -199,14 +265,24 @@ pub struct Sizes {
     pub streamed: bool,
     /// All weights and biases, i8.
     pub weights: usize,
-    /// Those of the frozen prefix, in front, i8; may lie in flash.
+    /// Those that may lie in flash, i8: the frozen prefix in front, or all where the trained ones were chosen.
     pub frozen: usize,
+    /// Those that must lie in RAM, i8: all others, or the weights of the chosen layers once more.
+    pub resident: usize,
     /// Input and outputs, i8.
     pub activations: usize,
+    /// Offset of the input among them.
+    pub input: usize,
+    /// Signs of outputs, in bytes.
+    pub signs: usize,
     /// Pool indices, one byte each.
     pub indices: usize,
-    /// Errors, two buffers in turn, i8.
-    pub deltas: [usize; 2],
+    /// Errors, i8.
+    pub errors: usize,
+    /// Room for an error that is then added to another (N28), behind them.
+    pub spare: usize,
+    /// Bit masks of chosen rows, in bytes.
+    pub chosen: usize,
     /// Sums, i32.
     pub words: usize,
     /// Workspace of the kernels, i32: patches, inputs and errors in the form they are multiplied.
@@ -216,7 +292,7 @@ pub struct Sizes {
 impl Sizes {
     /// Bytes beside the weights.
     pub const fn bytes(&self) -> usize {
-        self.activations + self.indices + self.deltas[0] + self.deltas[1]
+        self.activations + self.signs + self.indices + self.errors + self.spare + self.chosen
     }
 
     /// All words.
@@ -224,9 +300,9 @@ impl Sizes {
         self.words + self.workspace
     }
 
-    /// Weights that must lie in RAM.
-    pub const fn trained_weights(&self) -> usize {
-        self.weights - self.frozen
+    /// What to take from the offset of resident weights: those of a prefix plan count from the first weight of all.
+    pub(crate) const fn base(&self) -> usize {
+        if self.frozen < self.weights { self.frozen } else { 0 }
     }
 
     /// Bytes of the exponents of all slots.
@@ -236,6 +312,6 @@ impl Sizes {
 
     /// All of RAM, in bytes: trained weights, buffers, sums, scales, seed and step.
     pub const fn ram(&self) -> usize {
-        self.trained_weights() + self.bytes() + 4 * self.all_words() + self.scales() + size_of::<crate::net::State>()
+        self.resident + self.bytes() + 4 * self.all_words() + self.scales() + size_of::<crate::net::State>()
     }
 }

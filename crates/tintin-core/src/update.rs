@@ -2,14 +2,14 @@
 
 use crate::cut::{items, over, parts_of_pass, scratch};
 use crate::kernels::Outer;
-use crate::layers::{BIAS, Errors, Gradient};
+use crate::layers::{BIAS, CHOSEN, Errors, Gradient};
 use crate::net::State;
 use crate::optim::{
     Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer, tintin_outer_row, tintin_row, tintin_rows,
 };
 use crate::rescale::peak;
 use crate::rng::Draws;
-use crate::slot::{Slot, SlotScales};
+use crate::slot::{Learns, Slot, SlotScales};
 use crate::tensor::Scale;
 
 /// The update of one slot.
@@ -29,14 +29,20 @@ pub(crate) struct Update<'a> {
     pub threads: usize,
     pub state: State,
     pub recipe: &'a Recipe,
+    /// Bit mask of the rows that learn, where only some do.
+    pub chosen: &'a [i8],
 }
 
 impl Update<'_> {
-    pub fn apply<const SET: u16>(mut self, w: &mut [i8]) {
+    pub fn apply<const SET: u32>(mut self, w: &mut [i8]) {
         let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
         let (weights, bias) = w.split_at_mut(self.slot.weights());
         let block = if self.gradient_rows == 0 { rows } else { self.gradient_rows.min(rows) };
         let step = self.state.step;
+        if SET & CHOSEN != 0 && self.slot.learns != Learns::All {
+            self.partly::<SET>(weights, bias);
+            return;
+        }
         match self.recipe.rule {
             Rule::TinTin { margin } => {
                 let a = self.alignment(self.gradient, self.scales.w, margin);
@@ -92,6 +98,58 @@ impl Update<'_> {
         }
     }
 
+    /// Some rows and their biases, or the biases alone (N29).
+    fn partly<const SET: u32>(&mut self, weights: &mut [i8], bias: &mut [i8]) {
+        let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
+        let (recipe, step) = (self.recipe, self.state.step);
+        let rounding = recipe.rounding;
+        let learn = if self.slot.trains_weights() { rows } else { 0 };
+        // the largest gradient of all rows decides NITI's shift, so its rows are summed twice
+        let mut top = 0;
+        for last in [!matches!(recipe.rule, Rule::Niti), true] {
+            let niti = NitiShift::new(top, recipe.mu(step));
+            for o in (0..learn).filter(|&o| is_set(self.chosen, o)) {
+                self.rows::<SET>(o..o + 1);
+                let (w, g) = (&mut weights[o * row..][..row], &self.words[..row]);
+                match recipe.rule {
+                    Rule::TinTin { margin } if last => {
+                        tintin_row(w, g, self.alignment(self.gradient, self.scales.w, margin), rounding, self.draws(o));
+                    }
+                    Rule::Niti if last => {
+                        if let Some(n) = niti {
+                            niti_row(w, g, n, rounding, self.draws(o));
+                        }
+                    }
+                    _ => top = peak(g).max(top),
+                }
+            }
+            if last {
+                break;
+            }
+        }
+        if bias.is_empty() {
+            return;
+        }
+        self.bias_row();
+        if self.slot.trains_weights() {
+            for o in (0..rows).filter(|&o| !is_set(self.chosen, o)) {
+                self.words[o] = 0;
+            }
+        }
+        let g = &self.words[..rows];
+        match recipe.rule {
+            Rule::TinTin { margin } => {
+                let a = self.alignment(self.error, self.scales.b, margin);
+                tintin_row(bias, g, a, rounding, self.draws(rows));
+            }
+            Rule::Niti => {
+                if let Some(n) = NitiShift::new(peak(g), recipe.mu(step)) {
+                    niti_row(bias, g, n, rounding, self.draws(rows));
+                }
+            }
+        }
+    }
+
     /// The TinTin rule for a gradient that is an outer product.
     fn outer(&mut self, weights: &mut [i8], a: Alignment) {
         let row = self.slot.row as usize;
@@ -114,7 +172,7 @@ impl Update<'_> {
     }
 
     /// Exact gradient of some weight rows, into the words.
-    fn rows<const SET: u16>(&mut self, rows: core::ops::Range<usize>) {
+    fn rows<const SET: u32>(&mut self, rows: core::ops::Range<usize>) {
         let (layer, xs, row) = (self.slot.layer, self.slot.xs, self.slot.row as usize);
         let gradient = |x, errors, rows, acc: &mut [i32], workspace| {
             acc.fill(0);
@@ -181,4 +239,9 @@ impl Update<'_> {
         let row = u32::try_from(row).unwrap_or(u32::MAX);
         Draws::new(self.state.seed, self.state.step, self.slot.index, row)
     }
+}
+
+/// Bit `o` of a mask of rows.
+fn is_set(mask: &[i8], o: usize) -> bool {
+    mask[o / 8] >> (o % 8) & 1 != 0
 }

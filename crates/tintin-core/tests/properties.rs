@@ -12,7 +12,7 @@ use tintin_core::layers::*;
 use tintin_core::loss::{Loss, Score, Target};
 use tintin_core::net::{Memory, Net, State};
 use tintin_core::optim::{Recipe, Rule, Schedule};
-use tintin_core::plan::{Options, Sizes, Slot, SlotScales};
+use tintin_core::plan::{INPUT, Options, Sizes, Slot, SlotScales};
 use tintin_core::rescale::Rounding;
 use tintin_core::rng::Draws;
 use tintin_core::shape::Shape;
@@ -386,26 +386,35 @@ proptest! {
     }
 
     #[test]
-    fn what_is_kept_does_not_overlap(case in cases()) {
+    fn what_lives_together_does_not_overlap(case in cases()) {
         let (slots, sizes) = planned(&case.layers, case.input, case.options()).unwrap();
-        let batch = case.batch as usize;
-        let mut kept = vec![];
-        for (i, slot) in slots.iter().enumerate() {
-            let (x, y) = (slot.x..slot.x + batch * slot.xs.len(), slot.y..slot.y + batch * slot.ys.len());
-            prop_assert!(x.end <= y.start || y.end <= x.start, "slot {} reads what it writes", i);
-            prop_assert!(x.end.max(y.end) <= sizes.activations);
-            if i > 0 {
-                prop_assert_eq!(slot.x, slots[i - 1].y);
+        let (n, batch) = (slots.len(), case.batch as usize);
+        // (range, first and last time of use), times as the planner counts them
+        let (mut outputs, mut errors) = (vec![], vec![]);
+        for (k, slot) in slots.iter().enumerate() {
+            if slot.source == INPUT {
+                let last = if slot.trained() { 2 * n + 1 - k } else { k + 1 };
+                outputs.push((slot.x..slot.x + batch * slot.xs.len(), 0, last));
+            } else {
+                prop_assert_eq!(slot.x, slots[slot.source as usize].y);
             }
-            // of the tape, each output once; what is not kept must stay clear of it
-            let tape = if slot.taped { x } else { 0..0 };
-            for earlier in &kept {
-                let earlier: &std::ops::Range<usize> = earlier;
-                prop_assert!(tape.is_empty() || tape.end <= earlier.start || earlier.end <= tape.start);
-                prop_assert!(y.end <= earlier.start || earlier.end <= y.start);
-            }
+            let users: Vec<_> = (0..n).filter(|&u| [slots[u].source, slots[u].second].contains(&(k as u16))).collect();
+            let forward = users.iter().map(|u| u + 1).max().unwrap_or(n + 1);
+            let kept = users.iter().filter(|&&u| slots[u].trained() || slot.kept && slots[u].taped && slot.relu);
+            let last = kept.map(|u| 2 * n + 1 - u).max().unwrap_or(0).max(forward);
+            outputs.push((slot.y..slot.y + batch * slot.ys.len(), k + 1, last));
             if slot.taped {
-                kept.push(tape);
+                let since = users.iter().filter(|&&u| slots[u].taped).map(|u| 2 * n + 1 - u).min().unwrap_or(n + 1);
+                errors.push((slot.dy..slot.dy + batch * slot.ys.len(), since, 2 * n + 1 - k));
+            }
+        }
+        for (buffers, size) in [(outputs, sizes.activations), (errors, sizes.errors)] {
+            for (i, (a, a_since, a_until)) in buffers.iter().enumerate() {
+                prop_assert!(a.end <= size);
+                for (b, b_since, b_until) in &buffers[..i] {
+                    let together = a_since <= b_until && b_since <= a_until;
+                    prop_assert!(!together || a.end <= b.start || b.end <= a.start, "{a:?} and {b:?}");
+                }
             }
         }
         let indices: usize = slots.iter().map(|s| batch * s.winners()).sum();
@@ -427,7 +436,7 @@ proptest! {
         prop_assert_eq!(&model.weights()[..sizes.frozen], &before.weights()[..sizes.frozen]);
         for (slot, (now, then)) in slots.iter().zip(model.scales().iter().zip(before.scales())) {
             if (slot.index as usize) < case.train_from {
-                prop_assert!(!slot.trained);
+                prop_assert!(!slot.trained());
                 prop_assert_eq!((now.w, now.b), (then.w, then.b));
             }
         }

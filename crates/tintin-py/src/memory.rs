@@ -31,10 +31,13 @@ fn sizes_dict<'py>(py: Python<'py>, sizes: &Sizes) -> PyResult<Bound<'py, PyDict
     plan.set_item("ram", sizes.ram())?;
     plan.set_item("weights", sizes.weights)?;
     plan.set_item("frozen", sizes.frozen)?;
-    plan.set_item("trained_weights", sizes.trained_weights())?;
+    plan.set_item("trained_weights", sizes.resident)?;
     plan.set_item("activations", sizes.activations)?;
     plan.set_item("indices", sizes.indices)?;
-    plan.set_item("errors", sizes.deltas)?;
+    plan.set_item("signs", sizes.signs)?;
+    plan.set_item("errors", sizes.errors)?;
+    plan.set_item("spare", sizes.spare)?;
+    plan.set_item("chosen", sizes.chosen)?;
     plan.set_item("workspace", sizes.workspace)?;
     plan.set_item("words", sizes.words)?;
     plan.set_item("scales", sizes.scales())?;
@@ -54,6 +57,10 @@ fn slot_dict<'py>(py: Python<'py>, slot: &Slot, batch: usize) -> PyResult<Bound<
     entry.set_item("weights", slot.weights().saturating_add(slot.biases()))?;
     entry.set_item("tensors", [slot.rows > 0, slot.bias].into_iter().filter(|has| *has).count())?;
     entry.set_item("taped", slot.taped)?;
+    entry.set_item("resident", slot.resident)?;
+    entry.set_item("kept", slot.kept)?;
+    entry.set_item("signs", times(slot.sign_bytes()))?;
+    entry.set_item("chosen", slot.chosen())?;
     entry.set_item("output", output)?;
     entry.set_item("indices", times(slot.winners()))?;
     let row = (slot.ps.w as usize).saturating_mul(slot.ps.c as usize);

@@ -3,7 +3,9 @@
 //! A layer answers [`need`](Layer::need) before anything runs: its output shape and role, or why it cannot be. Layers with sums
 //! then compute exact i32 sums; no layer rounds. All slices come from the plan and have the planned lengths.
 
+mod add;
 mod avg_pool2d;
+mod branch;
 mod conv2d;
 mod flatten;
 mod global_avg_pool2d;
@@ -19,7 +21,9 @@ use crate::kernels;
 use crate::rescale::{BIAS_LIMIT, MAX_SUM, MAX_TERMS};
 use crate::shape::Shape;
 
+pub use add::{Add, add_into};
 pub use avg_pool2d::AvgPool2d;
+pub use branch::Branch;
 pub use conv2d::Conv2d;
 pub use flatten::Flatten;
 pub use global_avg_pool2d::GlobalAvgPool2d;
@@ -40,8 +44,12 @@ pub enum Role {
     ReLU,
     /// Takes the maximum of windows; acts on sums or on mantissas (N13).
     MaxPool(MaxPool2d),
+    /// Adds a second tensor (N28).
+    Add,
     /// Renames the shape; costs nothing.
     Rename,
+    /// Goes on from an earlier output (N28); costs nothing.
+    Branch,
 }
 
 /// A layer's answer for one input shape.
@@ -265,16 +273,24 @@ pub trait Sums {
     }
 }
 
-/// The set of all layers. A net over a smaller set contains the code of that set alone: see [`Slot::bits`](crate::plan::Slot::bits).
-pub const ALL: u16 = u16::MAX;
+/// The set of all layers. A net over a smaller set contains the code of that set alone: see [`Slot::needs`](crate::plan::Slot::needs).
+pub const ALL: u32 = u32::MAX;
 /// In a set: sums computed twice instead of held.
-pub const STREAMED: u16 = 1 << 12;
+pub const STREAMED: u32 = 1 << 16;
 /// In a set: biases.
-pub const BIAS: u16 = 1 << 13;
+pub const BIAS: u32 = 1 << 17;
 /// In a set: a MaxPool2d on mantissas.
-pub const POOL_ALONE: u16 = 1 << 14;
+pub const POOL_ALONE: u32 = 1 << 18;
 /// In a set: a ReLU on mantissas.
-pub const RELU_ALONE: u16 = 1 << 15;
+pub const RELU_ALONE: u32 = 1 << 19;
+/// In a set: outputs with several users, and Add.
+pub const BRANCHES: u32 = 1 << 20;
+/// In a set: slots that are trained in part.
+pub const CHOSEN: u32 = 1 << 21;
+/// In a set: signs kept as bits.
+pub const SIGNS: u32 = 1 << 22;
+/// In a set: outputs and errors looked at instead of learned from.
+pub const INSPECT: u32 = 1 << 23;
 
 /// Bytes of a layer record in a file.
 pub const RECORD: usize = 16;
@@ -383,8 +399,8 @@ macro_rules! layers {
             }
 
             /// The layer's bit in a set of layers.
-            pub const fn bit(self) -> u16 {
-                const { assert!($($code <= 12 &&)* true, "the other bits are taken") };
+            pub const fn bit(self) -> u32 {
+                const { assert!($($code <= 16 &&)* true, "the other bits are taken") };
                 match self { $(Layer::$layer(_) => 1 << ($code - 1),)* }
             }
 
@@ -420,7 +436,7 @@ macro_rules! layers {
                 self.forward_of::<ALL>(call);
             }
 
-            pub(crate) fn forward_of<const SET: u16>(&self, call: Forward<'_>) {
+            pub(crate) fn forward_of<const SET: u32>(&self, call: Forward<'_>) {
                 match self {
                     $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.forward(call)),)*
                     _ => {}
@@ -428,7 +444,7 @@ macro_rules! layers {
             }
 
             /// See [`Sums::whole`].
-            pub(crate) fn whole_of<const SET: u16>(&self, call: Whole<'_>) -> Option<u32> {
+            pub(crate) fn whole_of<const SET: u32>(&self, call: Whole<'_>) -> Option<u32> {
                 match self {
                     $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.whole(call)),)*
                     _ => None,
@@ -440,7 +456,7 @@ macro_rules! layers {
                 self.backward_of::<ALL>(call);
             }
 
-            pub(crate) fn backward_of<const SET: u16>(&self, call: Backward<'_>) {
+            pub(crate) fn backward_of<const SET: u32>(&self, call: Backward<'_>) {
                 match self {
                     $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.backward(call)),)*
                     _ => {}
@@ -457,7 +473,7 @@ macro_rules! layers {
                 self.gradient_of::<ALL>(call);
             }
 
-            pub(crate) fn gradient_of<const SET: u16>(&self, call: Gradient<'_>) {
+            pub(crate) fn gradient_of<const SET: u32>(&self, call: Gradient<'_>) {
                 match self {
                     $(Layer::$layer(layer) if SET & (1 << ($code - 1)) != 0 => layers!(@$sums layer.gradient(call)),)*
                     _ => {}
@@ -485,4 +501,6 @@ layers! {
     5 AvgPool2d sums,
     6 GlobalAvgPool2d sums,
     7 Flatten mantissas,
+    9 Branch mantissas,
+    10 Add mantissas,
 }
