@@ -42,6 +42,14 @@ def avg_pool(kernel=(2, 2), stride=(2, 2)):
     return {"kind": "AvgPool2d", "kernel": list(kernel), "stride": list(stride)}
 
 
+def branch(k):
+    return {"kind": "Branch", "from": k}
+
+
+def add(k):
+    return {"kind": "Add", "from": k}
+
+
 RELU = {"kind": "ReLU"}
 FLATTEN = {"kind": "Flatten"}
 GLOBAL = {"kind": "GlobalAvgPool2d"}
@@ -687,6 +695,25 @@ def class_samples(rng, shape, classes, count, positive):
     return samples, labels
 
 
+def weights(model):
+    """All weights and biases, by the index of their layer."""
+    result = []
+    for block in model.blocks:
+        if block.w:
+            entry = {"layer": block.index, "w_scale": block.w_scale, "w": [q for row in block.w for q in row]}
+            if block.b:
+                entry |= {"b_scale": block.b_scale, "b": block.b}
+            result.append(entry)
+    return result
+
+
+def chosen_words(chosen):
+    """N29, for a reader: which layers are trained, and what of them."""
+    return [
+        {"layer": k, "bias_only": True} if rows is None else {"layer": k, "rows": rows} for k, rows in chosen.items()
+    ]
+
+
 def trace(
     comment,
     name,
@@ -708,6 +735,7 @@ def trace(
     positive=False,
     input_exponent=-7,
     predictions=3,
+    chosen=None,
 ):
     rng = Random(name)
     recipe = {"rule": rule}
@@ -729,15 +757,9 @@ def trace(
             step["targets"] = wanted = [x[i] for i in pick]
         else:
             step["labels"] = wanted = [labels[i] for i in pick]
-        value, correct = model.train_step([x[i] for i in pick], wanted, recipe, train_from)
+        value, correct = model.train_step([x[i] for i in pick], wanted, recipe, train_from, chosen)
         taken.append(step | {"loss": value, "correct": correct, "digest": f"0x{model.digest():016x}"})
-    final = []
-    for block in model.blocks:
-        if block.w:
-            entry = {"layer": block.index, "w_scale": block.w_scale, "w": [q for row in block.w for q in row]}
-            if block.b:
-                entry |= {"b_scale": block.b_scale, "b": block.b}
-            final.append(entry)
+    final = weights(model)
     predict = []
     for i in range(predictions):
         # the last one is dim, so its peaks differ from those of any batch
@@ -750,6 +772,7 @@ def trace(
         seed=seed,
         layers=layers,
         train_from=train_from,
+        **({"chosen": chosen_words(chosen)} if chosen else {}),
         batch=batch,
         input_exponent=input_exponent,
         recipe=recipe,
@@ -774,6 +797,84 @@ def lenet(bias):
         RELU,
         linear(4, bias),
     ]
+
+
+def residual(bias=True):
+    """Two blocks with a way around: as it is, and by a 1 x 1 convolution of stride 2."""
+    same = conv(4, (3, 3), (1, 1), (1, 1), bias)
+    return [
+        conv(4, (3, 3), (1, 1), (1, 1), bias),
+        RELU,
+        same,
+        RELU,
+        same,
+        add(1),
+        RELU,
+        conv(6, (3, 3), (2, 2), (1, 1), bias),
+        RELU,
+        conv(6, (3, 3), (1, 1), (1, 1), bias),
+        branch(6),
+        conv(6, (1, 1), (2, 2), (0, 0), bias),
+        add(9),
+        RELU,
+        GLOBAL,
+        linear(3, bias),
+    ]
+
+
+def adaptation(
+    comment, name, shape, layers, settings, rule="TinTin", margin=2, start=3, change=0, milestones=(), seed=42, shots=3
+):
+    """A whole run of N30 to N36 on `shots` samples of each class."""
+    rng = Random(name)
+    classes = settings["classes"]
+    recipe = {"rule": rule}
+    if rule == "TinTin":
+        recipe["margin"] = margin
+    recipe |= {"start": start, "change": change, "milestones": list(milestones), "rounding": "Stochastic"}
+    recipe |= {"loss": "Prototypes", "temperature": settings["temperature"]}
+    x, labels = class_samples(rng, shape, classes, (shots + 4) * classes, False)
+    support = [i for k in range(classes) for i in [i for i, y in enumerate(labels) if y == k][:shots]]
+    rng.shuffle(support)
+    queries = [next(i for i, y in enumerate(labels) if y == k and i not in support) for k in range(classes)]
+    model = o.Model(layers, shape, seed)
+    first = model.digest()
+    own = [(len(b.w) * 2, 10 * model.products(b)) for b in model.blocks if b.w]
+    reach = [(model.products(b) // 8, model.products(b)) for b in model.blocks if b.w]
+    prices = {"base": [100, 1000], "slots": []}
+    for pair, back, block in zip(own, reach, [b for b in model.blocks if b.w], strict=True):
+        row = [len(block.w[0]), 2 * model.products(block) // len(block.w)]
+        prices["slots"].append({"own": list(pair), "per_row": row, "reach": list(back)})
+    given, wanted = [x[i] for i in support], [labels[i] for i in support]
+    slots, passes = model.adapt(given, wanted, settings, recipe, lambda rows: row_cost(prices, rows))
+    centres = model.prototypes(given, wanted, classes)
+    predict = []
+    for i in queries:
+        f, scale = model.predict(x[i])
+        dot = o.dots(o.unit_feature(f)[0], centres)
+        predict.append(
+            {"x": x[i], "label": labels[i], "f": f, "scale": scale, "dots": dot, "class": o.nearest(f, centres)}
+        )
+    for done in passes:
+        done["chosen"] = chosen_words(done["chosen"])
+    return name, document(
+        comment,
+        input=shape,
+        seed=seed,
+        layers=layers,
+        input_exponent=model.input_exponent,
+        recipe=recipe,
+        settings=settings,
+        prices=prices,
+        initial_digest=f"0x{first:016x}",
+        support=given,
+        labels=wanted,
+        slots=slots,
+        passes=passes,
+        final=weights(model),
+        prototypes=centres,
+        predict=predict,
+    )
 
 
 def traces():
@@ -992,6 +1093,84 @@ def traces():
         train_from=1,
         seed=0,
     )
+    shape = (8, 8, 2)
+    comment = "A residual net with a projection (N28), batch 3"
+    yield trace(comment, "residual", shape, residual(), 3, 12, samples=9)
+    comment = "The same, without biases, batch 1, Nearest"
+    warm = {"start": 0, "change": 1, "margin": 1, "milestones": (11,)}
+    yield trace(comment, "residual_single", shape, residual(False), 1, 14, samples=6, rounding="Nearest", **warm)
+    comment = "The same, NITI, batch 4"
+    yield trace(comment, "residual_niti", shape, residual(), 4, 8, **(niti | {"loss": "CrossEntropy"}), samples=8)
+    comment = "A residual net trained from the second convolution inside its first branch: the way around is frozen"
+    yield trace(comment, "residual_frozen", shape, residual(), 3, 8, samples=6, train_from=4)
+    comment = "Trained from the second block on"
+    yield trace(comment, "residual_frozen_block", shape, residual(), 3, 8, samples=6, train_from=7)
+    comment = "The first trained layer lies on the way around: the other input of the last Add is frozen"
+    yield trace(comment, "residual_frozen_branch", shape, residual(), 3, 8, samples=6, train_from=11)
+    users = [
+        conv(3, (3, 3), (1, 1), (1, 1), True),  # named, so the ReLU stands alone
+        RELU,
+        conv(3, (3, 3), (1, 1), (1, 1)),
+        add(0),
+        max_pool((3, 3), (2, 2)),  # overlaps; taken over by the Add, and named
+        max_pool((2, 2), (1, 1)),
+        branch(4),
+        max_pool((2, 2), (1, 1)),
+        add(5),
+        RELU,
+        add(9),  # a tensor with itself
+        add(5),
+        branch(0),  # the third user of the first tensor
+        max_pool((3, 3), (2, 2)),
+        avg_pool((2, 2), (1, 1)),
+        add(11),
+        FLATTEN,
+        RELU,
+        linear(3, True),
+    ]
+    comment = "Tensors with up to three users, an Add with an overlapping pool, one of a tensor with itself, one behind an Add"
+    yield trace(comment, "residual_users", (9, 9, 1), users, 3, 10, samples=9)
+    chosen = {0: [1, 3], 3: None, 7: list(range(10)), 9: [0, 3]}
+    comment = "Chosen rows, a bias alone, a whole layer (N29)"
+    yield trace(comment, "chosen", (10, 10, 1), lenet(True), 3, 10, classes=4, samples=8, chosen=chosen)
+    comment = "The same, NITI, Pseudo"
+    options = niti | {"rounding": "Pseudo", "loss": "CrossEntropy", "chosen": chosen}
+    yield trace(comment, "chosen_niti", (10, 10, 1), lenet(True), 3, 10, classes=4, samples=8, **options)
+    small = [linear(6, True), RELU, linear(5, True), RELU, linear(4, True), RELU, linear(3, True)]
+    comment = (
+        "130 steps with chosen rows: N20 leaves alone what is trained in part, not the whole layer nor the lone bias"
+    )
+    yield trace(
+        comment,
+        "chosen_long",
+        (1, 1, 6),
+        small,
+        3,
+        130,
+        margin=1,
+        start=1,
+        change=0,
+        milestones=(),
+        chosen={0: [0, 5], 2: None, 4: [1, 2, 3], 6: [0, 1, 2]},
+    )
+    comment = "Few samples: a residual net inspected, chosen from and adapted (N30 to N35)"
+    settings = {"classes": 3, "temperature": 5, "limits": [1, 1], "batch": 4, "passes": 4, "ratio": 2**14}
+    settings |= {"budgets": [700, 130000], "rows": "Information"}
+    yield adaptation(comment, "adapt", (8, 8, 1), residual()[:-1], settings)
+    comment = "The same with NITI and rows drawn anew before each pass (N36), features from a ReLU, all in one batch"
+    settings = {"classes": 4, "temperature": 3, "limits": [2, 0], "batch": 8, "passes": 5, "ratio": 2**14}
+    settings |= {"budgets": [4000, 10**6], "rows": "Drawn"}
+    plain = [
+        conv(4, (3, 3), (1, 1), (1, 1), True),
+        RELU,
+        max_pool((3, 3), (2, 2)),
+        conv(6, (3, 3), (1, 1), (1, 1), True),
+        RELU,
+        FLATTEN,
+        linear(12, True),
+        RELU,
+    ]
+    yield adaptation(comment, "adapt_niti", (9, 9, 1), plain, settings, rule="Niti", start=3, shots=2)
 
 
 def build():
