@@ -14,6 +14,8 @@ MASK32 = 2**32 - 1
 INITIAL_STEP = 2**32 - 1  # N9: the "step" of the draws of initial weights
 LOSS_LAYER = 2**32 - 1  # N16: the "layer" of the loss's draws
 SHUFFLE_LAYER = 2**32 - 2  # N23: the "layer" of the shuffle's draws
+MOVE_LAYER = 2**32 - 3  # N32: the "layer" of the draws that move a support sample
+CHOICE_ROW = 2**32 - 1  # N36: the "row" of the draws that choose rows
 
 
 def bits(v):
@@ -226,7 +228,7 @@ def output_shape(layer, shape):
         return (1, 1, layer["out_features"])
     if kind == "Flatten":
         return (1, 1, h * w * c)
-    if kind == "ReLU":
+    if kind in ("ReLU", "Add"):
         return shape
     if kind == "GlobalAvgPool2d":
         return (1, 1, c)
@@ -411,20 +413,25 @@ def first_largest(z):
     return z.index(max(z))
 
 
+def softmax_error(t, label):
+    """N15 from the distances t on: (E in 2^-15, loss in 2^-16 bits)."""
+    p = [T[ti % 256] >> (ti // 256) if ti // 256 < 16 else 0 for ti in t]
+    total = fits_u32(sum(p))
+    prob = [fits_u32((pi << 15) + total // 2) // total for pi in p]
+    error = list(prob)
+    error[label] = -sum(prob[i] for i in range(len(t)) if i != label)
+    assert sum(error) == 0
+    return checked_sums(error), t[label] * 256 + log2q16(total) - 15 * 65536
+
+
 def cross_entropy(z, scale, label):
     """N15: (E in 2^-15, loss in 2^-16 bits, correct)."""
     v, e = factor28(scale[1], scale[2])
     m = fits_u32((v >> 13) * 47274) >> 15
     top = max(z)
     t = [min(65535, times_power_of_two(fits_u32((top - q) * m), scale[0] + e + 21)) for q in z]
-    p = [T[ti % 256] >> (ti // 256) if ti // 256 < 16 else 0 for ti in t]
-    total = fits_u32(sum(p))
-    prob = [fits_u32((pi << 15) + total // 2) // total for pi in p]
-    error = list(prob)
-    error[label] = -sum(prob[i] for i in range(len(z)) if i != label)
-    assert sum(error) == 0
-    loss = t[label] * 256 + log2q16(total) - 15 * 65536
-    return checked_sums(error), loss, int(first_largest(z) == label)
+    error, loss = softmax_error(t, label)
+    return error, loss, int(first_largest(z) == label)
 
 
 def niti_cross_entropy(z, scale, label, seed, step, sample):
@@ -547,39 +554,258 @@ def fnv1a(data):
     return value
 
 
+# ---------------------------------------------------------------- branches
+
+
+def add_tensors(a, a_scale, b, b_scale):
+    """N28: the sum of two tensors of a batch before it is narrowed: (arrays of sums, scale)."""
+    peak_a, peak_b = (max(abs(q) for array in arrays for q in array) for arrays in (a, b))
+    assert peak_a <= 127 and peak_b <= 127
+    m_a, e_a = factor(a_scale[1], a_scale[2], 1)
+    m_b, e_b = factor(b_scale[1], b_scale[2], 1)
+    x_a, x_b = a_scale[0] + e_a, b_scale[0] + e_b
+    tops = [x + bits(peak * m) for x, peak, m in ((x_a, peak_a, m_a), (x_b, peak_b, m_b)) if peak != 0]
+    exponent = max(tops, default=x_a) - 24
+
+    def part(arrays, m, x):
+        values = [[align(q * m, exponent - x, 2**24) for q in array] for array in arrays]
+        # the alignment leaves room: the limit never cuts
+        assert all(v == align(q * m, exponent - x, 2**25) for va, qa in zip(values, arrays) for v, q in zip(va, qa))
+        return values
+
+    pairs = zip(part(a, m_a, x_a), part(b, m_b, x_b), strict=True)
+    sums = [[p + q for p, q in zip(left, right, strict=True)] for left, right in pairs]
+    assert all(abs(v) <= 2**25 for array in sums for v in array)
+    return sums, (exponent, 0, 0)
+
+
+# ---------------------------------------------------------------- few samples
+
+
+def largest(values, count):
+    """Places of the `count` largest values, ties to the lower place, in rising order."""
+    assert 0 <= count <= len(values)
+    return sorted(sorted(range(len(values)), key=lambda i: (-values[i], i))[:count])
+
+
+def unit(w):
+    """N30: (û of length 2^14, q)."""
+    assert len(w) <= 1024 and all(abs(v) < 2**15 for v in w)
+    square = sum(v * v for v in w)
+    assert square < 2**40
+    q = isqrt(square)
+    if q == 0:
+        return [0] * len(w), 0
+    result = [(v * 2**15 + q) // (2 * q) for v in w]
+    assert all(abs(v) <= 2**14 for v in result)
+    # "length 2^14": q is up to 1 short of the root, and every entry is rounded
+    length = isqrt(sum(v * v for v in result))
+    assert length <= 2**14 + 2**14 // q + 17 and length >= 2**14 - 17
+    return result, q
+
+
+def unit_feature(f):
+    """N30: (û, q) of a feature, whose scale does not matter."""
+    return unit([v * 2**8 for v in f])
+
+
+def prototypes(features, labels, classes):
+    """N30: a prototype for each class from the features of the support samples."""
+    assert len(features) <= 2**15
+    sums = [[0] * len(features[0]) for _ in range(classes)]
+    for f, label in zip(features, labels, strict=True):
+        u, _ = unit_feature(f)
+        sums[label] = [a + b for a, b in zip(sums[label], u, strict=True)]
+    result = []
+    for s in sums:
+        k = max(0, bits(max(abs(v) for v in s)) - 15)
+        small = [min(32767, max(-32767, round_shift(v, k, "Nearest"))) for v in s]
+        result.append(unit(small)[0])
+    return result
+
+
+def dots(u, centres):
+    """N30: dot_k."""
+    values = [sum(a * b for a, b in zip(u, c, strict=True)) for c in centres]
+    assert all(abs(v) < 2**31 for v in values)
+    return values
+
+
+def nearest(f, centres):
+    """N30: the class of a sample."""
+    return first_largest(dots(unit_feature(f)[0], centres))
+
+
+def prototype_loss(f, scale, label, centres, j):
+    """N31: (error, its scale, E in 2^-15, loss in 2^-16 bits, correct) of one query."""
+    assert 0 <= j <= 6
+    u, q = unit_feature(f)
+    dot = dots(u, centres)
+    d = [(max(dot) - v) >> 13 for v in dot]
+    t = [min(65535, fits_u32(v * 369) >> (15 - j)) for v in d]
+    e, loss = softmax_error(t, label)
+    h = [sum(ek * c[i] for ek, c in zip(e, centres)) for i in range(len(f))]
+    a = round_shift(sum(ek * (v >> 14) for ek, v in zip(e, dot)), 14, "Nearest")
+    g = [hi - a * ui for hi, ui in zip(h, u)]
+    assert all(abs(v) < 2**31 for v in h) and all(abs(v) < 2**31 for v in g)
+    r = min(2**16, 2**30 // q) if q else 0
+    assert all(abs(v * r) < 2**63 for v in g)
+    error = checked_sums([(v * r) >> 16 for v in g])
+    return error, (j - 35 - scale[0], -scale[1], -scale[2]), e, loss, int(first_largest(dot) == label)
+
+
+def drawn_move(seed, step, place, limits):
+    """N32: (v, w) of the query at a place of a batch, limits (V, W)."""
+    us = draws(seed, step, MOVE_LAYER, place, 2)
+    v, w = (((u * (2 * limit + 1)) >> 32) - limit for u, limit in zip(us, limits))
+    assert abs(v) <= limits[0] and abs(w) <= limits[1]
+    return v, w
+
+
+def moved(x, shape, v, w):
+    """N32: x moved v places down and w to the right."""
+    height, width, channels = shape
+    result = [0] * len(x)
+    for i in range(height):
+        for j in range(width):
+            if 0 <= i - v < height and 0 <= j - w < width:  # what moves in is 0
+                for c in range(channels):
+                    result[(i * width + j) * channels + c] = x[((i - v) * width + j - w) * channels + c]
+    return result
+
+
+def batches(seed, number, n, size):
+    """N26: the batches of one pass over n samples, by the order `number` of N23."""
+    order = shuffle(seed, number, n)
+    count = -(-n // size)
+    return [order[i * n // count : (i + 1) * n // count] for i in range(count)]
+
+
+def fisher(sums, a, a_s, g, g_s):
+    """N33: the sums (D, R) of a slot after one more sample; R is None before the first. S of a and g is all it takes."""
+    d, r = sums
+    channels = len(d)
+    assert len(a) // channels <= MAX_TERMS
+    v = [sum(a[i] * g[i] for i in range(o, len(a), channels)) for o in range(channels)]
+    checked_sums(v)
+    if not any(v):
+        return sums
+    k = max(0, bits(max(abs(q) for q in v)) - 15)
+    w = [round_shift(q, k, "Nearest") for q in v]
+    own = a_s + g_s + k
+    if r is None:
+        r = own
+    if own <= r:
+        d = [p + (q * q >> 2 * (r - own)) for p, q in zip(d, w)]
+    else:
+        d, r = [(p >> 2 * (own - r)) + q * q for p, q in zip(d, w)], own
+    assert all(p < 2**63 for p in d)
+    return d, r
+
+
+def log2q8(v):
+    """N34."""
+    assert 1 <= v < 2**64
+    return log2q16(v) >> 8
+
+
+def size_of(value, scale):
+    """N34, N37: log2 in 2^-8 of value · 2^S · (4/5)^U · (4/3)^D."""
+    return log2q8(value) + 256 * scale[0] - 82 * scale[1] + 106 * scale[2]
+
+
+def score(d, r, scale, parameters, products):
+    """N34: None for a slot that is never chosen. `scale` gives U and D of a.scale + g.scale."""
+    potential = min(2**64 - 1, sum(d))
+    if potential == 0:
+        return None
+    fine = 2 * (256 * r - 82 * scale[1] + 106 * scale[2])
+    return log2q8(potential) + fine - log2q8(parameters) - log2q8(products)
+
+
+def choose(scores, information, ratio, budgets, price):
+    """N35: place of the slot -> its rows. `information` has D of each slot, `ratio` is in 2^-15; price(place -> number of
+    rows) gives what is held against the two budgets."""
+    assert 1 <= ratio <= 2**15
+    taken = {}
+    places = [i for i, s in enumerate(scores) if s is not None]
+    for i in sorted(places, key=lambda i: (-scores[i], i)):
+        most = -(-len(information[i]) * ratio >> 15)
+        for part in (1, 2, 4, 8):
+            rows = -(-most // part)
+            if all(cost <= budget for cost, budget in zip(price({**taken, i: rows}), budgets, strict=True)):
+                taken[i] = rows
+                break
+    return {i: largest(information[i], rows) for i, rows in sorted(taken.items())}
+
+
+def drawn_rows(seed, step, layer, n, k):
+    """N36."""
+    return largest(draws(seed, step, layer, CHOICE_ROW, n), k)
+
+
+def rows_by_error(a, scale, top, low, high):
+    """N37: (rows, M). `a` has A_o, `top` is the M so far, None before the first; `low` and `high` are l_min and l_max."""
+    assert 0 <= low <= high <= 2**15
+    if not any(a):
+        return [], top
+    size = size_of(sum(a), scale)
+    top = size if top is None else max(top, size)
+    t = top - size
+    ratio = T[t % 256] >> (t // 256) if t < 4096 else 0
+    rate = low + ((ratio * (high - low)) >> 15)
+    assert low <= rate <= high
+    return largest(a, max(1, (len(a) * rate) >> 15)), top
+
+
 # ---------------------------------------------------------------- a network
 
 
 class Block:
     """A layer with what it takes over (N13), or a stand-alone ReLU or MaxPool2d."""
 
-    def __init__(self, index, layer, shape):
+    def __init__(self, index, layer, shape, sources):
         self.index = index  # in the user's list
+        self.sources = sources  # the blocks it reads from, -1 is the input; an Add reads from two
         self.layer = layer
         self.shape = shape  # of x
         self.sum_shape = output_shape(layer, shape)  # before a pool that is taken over
-        self.has_sums = layer["kind"] in ("Linear", "Conv2d", "AvgPool2d", "GlobalAvgPool2d")
+        self.has_sums = layer["kind"] in ("Linear", "Conv2d", "AvgPool2d", "GlobalAvgPool2d", "Add")
         self.relu = layer["kind"] == "ReLU"  # does what this block makes end in a ReLU?
         self.pool = None
         self.w = self.w_scale = self.b = self.b_scale = None
 
 
 def plan(layers, shape):
-    """N13: the blocks of a list of layers, and the output shape."""
-    blocks = []
+    """N13, N28: the blocks of a list of layers, and the output shape."""
+    named = {layer["from"] for layer in layers if layer["kind"] in ("Branch", "Add")}
+    blocks, made = [], []  # made: per layer the block its output comes from, and its shape
+    at = -1  # the block the present tensor comes from
     taking_over = flat = False
     for index, layer in enumerate(layers):
         kind = layer["kind"]
-        if kind == "Flatten":
+        if kind in ("Branch", "Add"):
+            assert 0 <= layer["from"] < index and layers[layer["from"]]["kind"] not in ("Branch", "Flatten")
+            origin, origin_shape = made[layer["from"]]
+        if kind == "Branch":
+            at, shape, taking_over = origin, origin_shape, False
+        elif kind == "Flatten":
             flat = True  # renames the shape, nothing else
         elif kind == "ReLU" and taking_over:
             blocks[-1].relu = True
         elif kind == "MaxPool2d" and taking_over and blocks[-1].pool is None and not flat:
             blocks[-1].pool = layer
         else:
-            blocks.append(Block(index, layer, shape))
-            taking_over, flat = blocks[-1].has_sums, False
-        shape = output_shape(layer, shape)
+            assert kind != "Add" or shape == origin_shape, "N28: both have the same shape"
+            blocks.append(Block(index, layer, shape, [at, origin] if kind == "Add" else [at]))
+            at, taking_over, flat = len(blocks) - 1, blocks[-1].has_sums, False
+        if kind != "Branch":
+            shape = output_shape(layer, shape)
+        if index in named:
+            taking_over = False  # it is the last of its block
+        made.append((at, shape))
+    used = {at}.union(*(block.sources for block in blocks))
+    assert at == len(blocks) - 1 and used >= set(range(len(blocks))), "N28: every output but the last is used"
     return blocks, shape
 
 
@@ -587,8 +813,8 @@ class Model:
     def __init__(self, layers, input_shape, seed, input_exponent=-7):
         self.seed = fits_u32(seed)
         self.step = 0
-        self.input_exponent = input_exponent
-        self.blocks, self.output_shape = plan(layers, tuple(input_shape))
+        self.input_shape, self.input_exponent = tuple(input_shape), input_exponent
+        self.blocks, self.output_shape = plan(layers, self.input_shape)
         for block in self.blocks:
             if is_weighted(block.layer):
                 fan_in, fan_out = fans(block.layer, block.shape)
@@ -599,17 +825,22 @@ class Model:
                     block.b, block.b_scale = [0] * outputs, (-7, 0, 0)
 
     def forward(self, batch):
-        """N11 to N14: (outputs, scale, what each block needs on the way back)."""
+        """N11 to N14, N28: (outputs, scale, what each block needs on the way back)."""
         x, scale = [list(sample) for sample in batch], (self.input_exponent, 0, 0)
         assert all(-127 <= q <= 127 for sample in x for q in sample)
+        made = {-1: (x, scale)}
         trail = []
-        for block in self.blocks:
+        for position, block in enumerate(self.blocks):
             layer, shape = block.layer, block.shape
-            kept = {"x": x, "scale": scale, "where": None}
+            given = [made[source] for source in block.sources]
+            x, scale = given[0]
+            kept = {"x": x, "xs": [tensor for tensor, _ in given], "scale": scale, "where": None}
             if is_weighted(layer):
                 scale = add_scales(scale, block.w_scale)  # N3
                 start = bias_start(block.b, block.b_scale, scale) if block.b else None
                 y = [product_forward(layer, shape, sample, block.w, start) for sample in x]
+            elif layer["kind"] == "Add":
+                y, scale = add_tensors(*given[0], *given[1])
             elif block.has_sums:
                 _, e = average_factor(layer, shape)
                 scale = add_scales(scale, (e, 0, 0))
@@ -627,6 +858,7 @@ class Model:
             if block.has_sums:
                 y, scale = narrow(y, scale)  # N5
             x = y
+            made[position] = kept["made"] = x, scale
             trail.append(kept)
         return x, scale, trail
 
@@ -635,14 +867,17 @@ class Model:
         z, scale, _ = self.forward([sample])
         return z[0], scale
 
-    def output_error(self, z, scale, wanted, recipe):
-        """N15 to N17 over the batch: (dy, its scale, loss, correct)."""
+    def output_error(self, z, scale, wanted, recipe, centres=None):
+        """N15 to N17, N31 over the batch: (dy, its scale, loss, correct)."""
         errors, loss, correct = [], 0, 0
+        error_scale = (-15, 0, 0)
         for place, (sample, want) in enumerate(zip(z, wanted, strict=True)):
             if recipe["loss"] == "CrossEntropy":
                 e, value, hit = cross_entropy(sample, scale, want)
             elif recipe["loss"] == "NitiCrossEntropy":
                 e, value, hit = niti_cross_entropy(sample, scale, want, self.seed, self.step, place)
+            elif recipe["loss"] == "Prototypes":
+                e, error_scale, _, value, hit = prototype_loss(sample, scale, want, centres, recipe["temperature"])
             else:
                 e, value, hit = squared_error(sample, scale, want, recipe["target_exponent"])
             if self.blocks[-1].relu:
@@ -651,11 +886,11 @@ class Model:
             loss, correct = loss + value, correct + hit
         if recipe["loss"] == "NitiCrossEntropy":
             return errors, (-7, 0, 0), loss, correct
-        dy, dy_scale = narrow(errors, (-15, 0, 0))
+        dy, dy_scale = narrow(errors, error_scale)
         return dy, dy_scale, loss, correct
 
-    def input_error(self, position, dy, dy_scale, kept):
-        """N18: dx of one block; dy is already at the place of its sums."""
+    def input_error(self, position, place, dy, dy_scale, kept):
+        """N18, N28: dx of one block for the tensor at a place of its sources; dy is already at the place of its sums."""
         block = self.blocks[position]
         layer, shape = block.layer, block.shape
         if layer["kind"] == "ReLU":  # what it receives was masked by its own output
@@ -663,6 +898,8 @@ class Model:
         if is_weighted(layer):
             dx = [product_input_error(layer, shape, d, block.w) for d in dy]
             scale = add_scales(dy_scale, block.w_scale)
+        elif layer["kind"] == "Add":
+            dx, scale = dy, dy_scale
         elif block.has_sums:
             dx = [average_input_error(layer, shape, d) for d in dy]
             scale = add_scales(dy_scale, (average_factor(layer, shape)[1], 0, 0))
@@ -670,12 +907,37 @@ class Model:
             size = shape[0] * shape[1] * shape[2]
             dx = [max_input_error(size, d, where) for d, where in zip(dy, kept["where"])]
             scale = dy_scale
-        if self.blocks[position - 1].relu:  # the mask comes before the narrowing
-            dx = [[v if q > 0 else 0 for v, q in zip(d, x)] for d, x in zip(dx, kept["x"])]
+        if self.blocks[block.sources[place]].relu:  # the mask comes before the narrowing
+            dx = [[v if q > 0 else 0 for v, q in zip(d, x)] for d, x in zip(dx, kept["xs"][place])]
         return narrow(dx, scale)
 
-    def update(self, block, dy, dy_scale, kept, recipe):
-        """N18 gradient, then N19 or N21."""
+    def backward(self, dy, dy_scale, trail, trained):
+        """N18, N28: per block with a trained one at or behind it, from the last: (position, its output error as stored, the
+        same at the place of its sums, scale). The caller updates the block's weights before it asks for the next."""
+        needed = []
+        for i, block in enumerate(self.blocks):
+            needed.append(i in trained or any(p >= 0 and needed[p] for p in block.sources))
+        errors = {len(self.blocks) - 1: (dy, dy_scale)}
+        for i in range(len(self.blocks) - 1, -1, -1):
+            if not needed[i]:
+                continue
+            block, kept = self.blocks[i], trail[i]
+            stored, scale = errors.pop(i)
+            at_sums = stored
+            if block.pool:  # epilogue
+                size = block.sum_shape[0] * block.sum_shape[1] * block.sum_shape[2]
+                at_sums = [max_input_error(size, d, where) for d, where in zip(stored, kept["where"])]
+            passed = []  # with the weights before their update
+            for place, p in enumerate(block.sources):
+                if p >= 0 and needed[p]:
+                    passed.append((p, self.input_error(i, place, at_sums, scale, kept)))
+            yield i, stored, at_sums, scale
+            for p, error in passed:
+                errors[p] = narrow(*add_tensors(*errors[p], *error)) if p in errors else error
+        assert not errors
+
+    def update(self, block, dy, dy_scale, kept, recipe, rows):
+        """N18 gradient, then N19 or N21. N29: only the chosen rows, or the bias alone where `rows` is None."""
         x, outputs = kept["x"], len(block.w)
         gw = [[0] * len(row) for row in block.w]
         for sample, d in zip(x, dy):
@@ -684,6 +946,12 @@ class Model:
         gw_scale = add_scales(dy_scale, kept["scale"])
         value, mode = schedule(recipe, self.step), recipe["rounding"]
         at = (self.seed, self.step, block.index)
+        chosen = set(rows if rows is not None else range(outputs))
+        assert chosen <= set(range(outputs)) and (rows is not None or block.b)
+        # without a gradient a row keeps its weights, whatever is drawn, and has no part in a peak
+        gb = [g if o in chosen else 0 for o, g in enumerate(gb)]
+        gw = [g if o in chosen and rows is not None else [0] * len(g) for o, g in enumerate(gw)]
+        before, bias_before = block.w, block.b
         if recipe["rule"] == "TinTin":
             rest = (len(x), value, recipe["margin"], mode, *at)
             block.w = [
@@ -696,34 +964,98 @@ class Model:
             block.w = update_niti(block.w, gw, value, mode, *at, 0)
             if block.b:
                 block.b = update_niti([block.b], [gb], value, mode, *at, outputs)[0]
+        for o in range(outputs):
+            assert block.w[o] == before[o] or (o in chosen and rows is not None)
+            assert not block.b or block.b[o] == bias_before[o] or o in chosen
 
-    def train_step(self, batch_x, labels_or_targets, recipe, train_from=0):
-        """N25: (loss summed over the batch, correct)."""
+    def train_step(self, batch_x, labels_or_targets, recipe, train_from=0, chosen=None, centres=None):
+        """N25: (loss summed over the batch, correct). N29: `chosen` has the rows by the index of a layer, None for its bias
+        alone; layers it does not have stay."""
         z, scale, trail = self.forward(batch_x)
-        dy, dy_scale, loss, correct = self.output_error(z, scale, labels_or_targets, recipe)
-        trained = [i for i, b in enumerate(self.blocks) if is_weighted(b.layer) and b.index >= train_from]
+        dy, dy_scale, loss, correct = self.output_error(z, scale, labels_or_targets, recipe, centres)
+        weighted = [i for i, b in enumerate(self.blocks) if is_weighted(b.layer)]
+        if chosen is None:
+            chosen = {self.blocks[i].index: range(len(self.blocks[i].w)) for i in weighted}
+            chosen = {index: rows for index, rows in chosen.items() if index >= train_from}
+        trained = {i: chosen[self.blocks[i].index] for i in weighted if self.blocks[i].index in chosen}
+        assert trained and len(trained) == len(chosen)
         no_error, before = not any(v for d in dy for v in d), self.digest()
-        for i in range(len(self.blocks) - 1, trained[0] - 1, -1):
-            block, kept = self.blocks[i], trail[i]
-            if block.pool:  # epilogue
-                size = block.sum_shape[0] * block.sum_shape[1] * block.sum_shape[2]
-                dy = [max_input_error(size, d, where) for d, where in zip(dy, kept["where"])]
-            if i > trained[0]:
-                dx, dx_scale = self.input_error(i, dy, dy_scale, kept)  # with the weights before their update
+        for i, _, d, d_scale in self.backward(dy, dy_scale, trail, trained):
             if i in trained:
-                self.update(block, dy, dy_scale, kept, recipe)
-            if i > trained[0]:
-                dy, dy_scale = dx, dx_scale
+                self.update(self.blocks[i], d, d_scale, trail[i], recipe, trained[i])
         assert not no_error or self.digest() == before  # N25: an all-zero output error changes no weight
         if recipe["rule"] == "TinTin" and (self.step + 1) % 64 == 0:  # N20
-            for i in trained:
+            for i, rows in trained.items():
                 block = self.blocks[i]
-                block.w, block.w_scale = adjust(block.w, block.w_scale)
-                if block.b:
+                whole = rows is not None and len(set(rows)) == len(block.w)
+                if whole:
+                    block.w, block.w_scale = adjust(block.w, block.w_scale)
+                if block.b and (whole or rows is None):
                     rows, block.b_scale = adjust([block.b], block.b_scale)
                     block.b = rows[0]
         self.step += 1
         return loss, correct
+
+    def prototypes(self, support, labels, classes):
+        """N30: each support sample predicted on its own with the present weights."""
+        return prototypes([self.predict(x)[0] for x in support], labels, classes)
+
+    def products(self, block):
+        """N34: the products of one forward pass."""
+        return block.sum_shape[0] * block.sum_shape[1] * len(block.w) * len(block.w[0])
+
+    def inspect(self, support, labels, centres, recipe):
+        """N33, N34: per weighted block D, R, the sum of the scales of a and g (U and D of it count), score. Batches of one,
+        the samples as they are, in their order; weights and step stay."""
+        before, step = self.digest(), self.step
+        slots = {i: len(b.w) for i, b in enumerate(self.blocks) if is_weighted(b.layer)}
+        sums, fine = {i: ([0] * rows, None) for i, rows in slots.items()}, {}
+        for x, label in zip(support, labels, strict=True):
+            z, scale, trail = self.forward([x])
+            dy, dy_scale, _, _ = self.output_error(z, scale, [label], recipe, centres)
+            for i, g, _, g_scale in self.backward(dy, dy_scale, trail, slots):
+                if i in slots:
+                    (a,), a_scale = trail[i]["made"]
+                    both = add_scales(a_scale, g_scale)
+                    sums[i] = fisher(sums[i], a, a_scale[0], g[0], g_scale[0])
+                    assert fine.setdefault(i, both[1:]) == both[1:]  # U and D are those of every sample
+        assert self.digest() == before and self.step == step
+        found = []
+        for i, (d, r) in sums.items():
+            block = self.blocks[i]
+            parameters = sum(len(row) for row in block.w) + len(block.b or [])
+            products, scale = self.products(block), (0, *fine[i])
+            found.append({"layer": block.index, "d": d, "r": r, "u": scale[1], "down": scale[2]})
+            found[-1] |= {"parameters": parameters, "products": products}
+            found[-1] |= {"score": score(d, r, scale, parameters, products)}
+        return found
+
+    def adapt(self, support, labels, settings, recipe, price):
+        """N30 to N36: inspects, chooses, learns; a list of what happened. `price` as in `choose`, places counted among the
+        layers with weights."""
+        classes = settings["classes"]
+        centres = self.prototypes(support, labels, classes)
+        slots = self.inspect(support, labels, centres, recipe)
+        scores, information = [slot["score"] for slot in slots], [slot["d"] for slot in slots]
+        taken = choose(scores, information, settings["ratio"], settings["budgets"], price)
+        chosen = {slots[place]["layer"]: rows for place, rows in taken.items()}
+        passes = []
+        for _ in range(settings["passes"]):
+            centres = self.prototypes(support, labels, classes)
+            if settings["rows"] == "Drawn":  # N36: as many rows as chosen, others
+                for place, rows in taken.items():
+                    layer, n = slots[place]["layer"], len(slots[place]["d"])
+                    chosen[layer] = drawn_rows(self.seed, self.step, layer, n, len(rows))
+            done = {"prototypes": centres, "chosen": dict(chosen), "steps": []}
+            for batch in batches(self.seed, self.step, len(support), settings["batch"]):
+                moves = [drawn_move(self.seed, self.step, i, settings["limits"]) for i in range(len(batch))]
+                queries = [moved(support[n], self.input_shape, v, w) for n, (v, w) in zip(batch, moves)]
+                wanted = [labels[n] for n in batch]
+                loss, correct = self.train_step(queries, wanted, recipe, chosen=chosen, centres=centres)
+                step = {"samples": batch, "moves": moves, "loss": loss, "correct": correct}
+                done["steps"].append(step | {"digest": f"0x{self.digest():016x}"})
+            passes.append(done)
+        return slots, passes
 
     def digest(self):
         """N24."""
