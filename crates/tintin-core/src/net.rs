@@ -12,7 +12,7 @@ use crate::layers::{ALL, Backward, Errors, POOL_ALONE, RELU_ALONE, Role, STREAME
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
 use crate::plan::{Sizes, Slot, SlotScales, layer_set};
-use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, widened};
+use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, root, widened};
 use crate::rng::{Draws, INITIAL};
 use crate::tensor::{Scale, Tensor};
 use crate::update::Update;
@@ -406,18 +406,6 @@ fn initial_range(fans: u32) -> (u32, Scale) {
     (t, scale)
 }
 
-/// ⌊√v⌋, bit by bit: the one of the standard library takes 500 bytes of flash.
-fn root(v: u64) -> u64 {
-    let mut root = 0u32;
-    for bit in (0..u32::BITS).rev() {
-        let more = root | 1 << bit;
-        if u64::from(more) * u64::from(more) <= v {
-            root = more;
-        }
-    }
-    root.into()
-}
-
 /// Weights and bias of a slot, wherever they lie.
 fn part<'a>(frozen: &'a [i8], weights: &'a [i8], slot: &Slot) -> &'a [i8] {
     let len = slot.weights() + slot.biases();
@@ -506,15 +494,5 @@ fn scatter(errors: Errors<'_>, xs: crate::shape::Shape, acc: &mut [i32], rows: c
                 acc[((i - rows.start) * w + j) * c + ch] += i32::from(d);
             }
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn roots_are_whole_and_exact() {
-        for v in (0..70u64).flat_map(|n| [n, n * n, (n * n).saturating_sub(1), (6 << 46) / (n + 1), u64::MAX - n]) {
-            assert_eq!(super::root(v), v.isqrt(), "{v}");
-        }
     }
 }
