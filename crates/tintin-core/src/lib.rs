@@ -35,9 +35,11 @@ extern crate alloc;
 extern crate std;
 
 pub mod arena;
+pub mod choice;
 pub mod cut;
 pub mod digest;
 pub mod error;
+pub mod fewshot;
 pub mod file;
 mod forward;
 #[cfg(feature = "alloc")]
