@@ -383,6 +383,295 @@ def updates():
     return document(comment, cases=cases, adjust=adjusted)
 
 
+# ---------------------------------------------------------------- branches and few samples
+
+
+def additions():
+    rng = Random("add")
+    cases = []
+
+    def add(a, a_scale, b, b_scale):
+        (v,), scale = o.add_tensors([a], a_scale, [b], b_scale)
+        (q,), out = o.narrow([v], scale)
+        case = {"a": a, "a_scale": a_scale, "b": b, "b_scale": b_scale}
+        cases.append(case | {"v": v, "scale": scale, "q": q, "out": out})
+
+    ends = [127, -127, 127, -127, 0]
+    for a, b in ((ends, ends), (ends, ends[::-1]), (ends, [0] * 5), ([0] * 5, ends), ([0] * 5, [0] * 5)):
+        for a_scale, b_scale in (((-7, 0, 0), (-7, 0, 0)), ((-7, 3, 1), (-9, 0, 2)), ((5, 0, 0), (-40, 8, 6))):
+            add(a, a_scale, b, b_scale)
+    for a_s, b_s in ((0, -300), (-300, 0), (-60, 60), (30000, -30000)):  # one of them does not count
+        add(mantissas(rng, 4), (a_s, 1, 2), mantissas(rng, 4), (b_s, 2, 1))
+        add([0] * 4, (a_s, 1, 2), mantissas(rng, 4), (b_s, 2, 1))
+        add(mantissas(rng, 4), (a_s, 1, 2), [0] * 4, (b_s, 2, 1))
+        add([0] * 4, (a_s, 1, 2), [0] * 4, (b_s, 2, 1))
+    for apart in range(-30, 31):
+        count, low = rng.choice((1, 3, 8, 17)), rng.randint(-12, -4)
+        a, b = (mantissas(rng, count, rng.choice((1, 5, 64, 127, 127))) for _ in range(2))
+        scales = [(s, rng.randint(-9, 9), rng.randint(-7, 7)) for s in (low, low + apart)]
+        add(a, scales[0], b, scales[1])
+    for apart in range(-3, 4):  # b takes a away, nearly
+        a = mantissas(rng, 6)
+        add(a, (-7, 0, 0), [-(q >> abs(apart)) for q in a], (-7 + abs(apart), 0, 0))
+        add(rails(rng, 6), (-7, 4, 3), rails(rng, 6), (-7 + apart, 0, 0))
+    return document(
+        "N28: the sum of two tensors (all arrays are one batch): sums and their scale, then narrowed", cases=cases
+    )
+
+
+def feature_sets(rng, count, width, classes, spread=127):
+    """Features around a direction for each class."""
+    centres = [mantissas(rng, width, spread) for _ in range(classes)]
+    labels = [i % classes for i in range(count)]
+    return [[o.clip(q // 2 + rng.randint(-40, 40)) for q in centres[y]] for y in labels], labels
+
+
+def units():
+    rng = Random("unit")
+    cases, sets = [], []
+    special = [
+        [0],
+        [1],
+        [-1],
+        [32767],
+        [-32767, 32767],
+        [0, 0, 0],
+        [1, 1, 1],
+        [-1, 1, 1],
+        [2, -3],
+        [1] * 1024,
+        [-32767] * 1024,
+    ]
+    for w in special + [mantissas(rng, n, 2**b - 1) for n in (1, 2, 7, 32, 65) for b in (1, 3, 8, 11, 15)]:
+        u, q = o.unit(w)
+        cases.append({"w": w, "u": u, "q": q})
+
+    def add(features, labels, classes, queries):
+        centres = o.prototypes(features, labels, classes)
+        case = {"classes": classes, "labels": labels, "features": features, "prototypes": centres, "queries": []}
+        for f in queries:
+            case["queries"].append(
+                {"f": f, "dots": o.dots(o.unit_feature(f)[0], centres), "class": o.nearest(f, centres)}
+            )
+        sets.append(case)
+
+    for count, width, classes, spread in (
+        (4, 3, 2, 127),
+        (10, 16, 5, 127),
+        (9, 33, 3, 20),
+        (40, 8, 1, 127),
+        (24, 5, 4, 2),
+    ):
+        features, labels = feature_sets(rng, count, width, classes, spread)
+        add(features, labels, classes, [mantissas(rng, width), features[0], [0] * width])
+    add(
+        [[1, 2, 3], [-1, -2, -3], [5, 0, 0], [0, 0, 0]], [0, 0, 1, 1], 3, [[1, 1, 1], [-5, 0, 0]]
+    )  # sums of 0, no samples
+    add([[3, 4, 0], [-4, -3, 1], [127, 127, 127]], [0, 0, 1], 2, [[1, 1, -1]])  # a sum of little
+    add([[7, 0]] * 300, [0] * 300, 1, [[1, 0], [-1, 0]])  # 300 · 2^14 has more than 15 bits
+    add([[1, 2], [1, 2], [2, 1]], [0, 1, 2], 3, [[1, 2], [2, 1]])  # equal dots
+    return document(
+        "N30: unit vectors; prototypes of support samples, dots and class of queries", cases=cases, prototypes=sets
+    )
+
+
+def prototype_losses():
+    rng = Random("prototype loss")
+    cases = []
+
+    def add(f, scale, label, j, centres):
+        error, error_scale, e, value, correct = o.prototype_loss(f, scale, label, centres, j)
+        dot = o.dots(o.unit_feature(f)[0], centres)
+        case = {"f": f, "scale": scale, "label": label, "temperature": j, "prototypes": centres, "dots": dot, "e": e}
+        cases.append(case | {"error": error, "error_scale": error_scale, "value": value, "correct": correct})
+
+    for j in range(7):
+        for width, classes in ((2, 2), (5, 3), (16, 10), (33, 5)):
+            features, labels = feature_sets(rng, 3 * classes, width, classes)
+            centres = o.prototypes(features, labels, classes)
+            for f in (features[0], mantissas(rng, width), mantissas(rng, width, 3)):
+                scale = (rng.randint(-14, 2), rng.randint(0, 12), rng.randint(0, 9))
+                add(f, scale, rng.randrange(classes), j, centres)
+    centres = o.prototypes([[3, 4], [-4, 3]], [0, 1], 2)
+    for f in ([0, 0], [1, 0], [3, 4], [-3, -4], [127, 127], [-1, 0], [64, 0], [63, 0]):
+        for j in (0, 3, 6):
+            add(f, (-7, 0, 0), 0, j, centres)
+    add([5, 6, 7], (-7, 2, 1), 0, 4, o.prototypes([[1, 2, 3]], [0], 1))  # a single class
+    add([5, 6, 7], (-7, 2, 1), 1, 4, [[9459, 9459, 9459], [9459, 9459, 9459]])  # equal dots
+    short = o.unit([1, 1, 1])[0]  # the longest "unit" vectors there are, far apart
+    for label in (0, 1):
+        add([127, 127, 127], (-7, 0, 0), label, 6, [short, [-v for v in short]])
+        add([1, 1, 1], (-7, 0, 0), label, 0, [short, [-v for v in short]])
+    many = o.prototypes([mantissas(rng, 6) for _ in range(100)], list(range(100)), 100)
+    for j in (0, 5):
+        add(mantissas(rng, 6), (-9, 1, 1), 77, j, many)
+    comment = (
+        "N31 of one query, unmasked, before it is narrowed; e is E_k of N15, value in 2^-16, temperature is j of 2^j"
+    )
+    return document(comment, cases=cases)
+
+
+def augmentations():
+    rng = Random("augment")
+    moves, passes, drawn = [], [], []
+    for shape, places in (
+        ((3, 3, 1), [(0, 0), (1, 0), (0, 1), (-1, -1), (2, -2), (3, 0), (0, -5)]),
+        ((4, 6, 2), [(1, -2), (-3, 5), (0, 0)]),
+        ((1, 7, 1), [(0, 3), (0, -1), (1, 0)]),
+        ((1, 1, 5), [(0, 0), (0, 1)]),
+    ):
+        for v, w in places:
+            x = mantissas(rng, size(shape))
+            moves.append({"shape": shape, "v": v, "w": w, "x": x, "y": o.moved(x, shape, v, w)})
+    for _ in range(60):
+        seed, step, place = rng.getrandbits(32), rng.randrange(9999), rng.randrange(70)
+        limits = [rng.choice((0, 1, 2, 3, 7, 100)) for _ in range(2)]
+        v, w = o.drawn_move(seed, step, place, limits)
+        drawn.append({"seed": seed, "step": step, "place": place, "limits": limits, "v": v, "w": w})
+    for seed, step, n, batch in ((42, 0, 10, 4), (42, 3, 10, 4), (1, 7, 5, 8), (2**32 - 1, 99, 25, 1), (5, 2, 100, 16)):
+        order = o.batches(seed, step, n, batch)
+        passes.append({"seed": seed, "step": step, "samples": n, "batch": batch, "batches": order})
+    comment = (
+        "N32: samples moved by (v, w); draws of (v, w), limits are V and W; the batches of a pass that starts at `step`"
+    )
+    return document(comment, moves=moves, draws=drawn, passes=passes)
+
+
+def fishers():
+    rng = Random("fisher")
+    cases = []
+
+    def add(channels, samples):
+        case = {"channels": channels, "samples": []}
+        sums = ([0] * channels, None)
+        for a, a_s, g, g_s in samples:
+            sums = o.fisher(sums, a, a_s, g, g_s)
+            case["samples"].append({"a": a, "a_s": a_s, "g": g, "g_s": g_s, "d": sums[0], "r": sums[1]})
+        cases.append(case)
+
+    def samples(channels, places, exponents, spread=127):
+        count = channels * places
+        return [(mantissas(rng, count, spread), -7, mantissas(rng, count, spread), e) for e in exponents]
+
+    for channels, places in ((1, 1), (3, 1), (4, 9), (17, 4)):
+        add(channels, samples(channels, places, [rng.randint(-30, -10) for _ in range(5)]))
+    add(3, samples(3, 4, (-20, -20, -18, -23, -10, -31, -10, 30, -10)))  # R' below R, above it, beyond 63 bits
+    add(2, samples(2, 300, (-20, -21, -19)))  # sums of more than 15 bits
+    add(2, samples(2, 1, (-20, -19, -52, -51, 14), 3))
+    top = [127] * 40
+    add(2, [(top, -7, top, -20), (top, -7, [-127] * 40, -20), (top, 7, top, -34), ([127, 0] * 20, -7, top, -24)])
+    zero, other = [0] * 6, mantissas(rng, 6)
+    orthogonal = [1, 2, 3, 1, 2, 3], [5, -1, 4, -5, 1, -4]
+    add(3, [(zero, 9, other, 9), (orthogonal[0], 5, orthogonal[1], 5), (other, -7, other, -20), (zero, 60, other, 60)])
+    add(2, [(zero, -7, zero, -20)])
+    return document(
+        "N33: D and R of a slot after each sample; r is null before the first that changes something", cases=cases
+    )
+
+
+def row_cost(prices, rows):
+    """The prices of the vectors of N35: a base, for each slot taken a part of its own and one per row, and the reach of
+    the first slot taken: how far errors go back."""
+    result = list(prices["base"])
+    for place, count in rows.items():
+        slot = prices["slots"][place]
+        result = [r + own + count * per for r, own, per in zip(result, slot["own"], slot["per_row"], strict=True)]
+    reach = prices["slots"][min(rows)]["reach"] if rows else [0, 0]
+    return [r + extra for r, extra in zip(result, reach, strict=True)]
+
+
+def choices():
+    rng = Random("choice")
+    numbers = [1, 2, 3, 65535, 65536, 65537, 2**32 - 1, 2**32, 2**63, 2**64 - 1] + [
+        rng.getrandbits(b) | 1 for b in range(2, 65)
+    ]
+    logarithms = [{"v": v, "r": o.log2q8(v)} for v in numbers]
+    scores, chosen = [], []
+    for _ in range(60):
+        d = [rng.getrandbits(rng.randint(1, 50)) for _ in range(rng.randint(1, 6))]
+        d = d if rng.random() < 0.9 else [0] * len(d)
+        r, u, down = rng.randint(-60, 20), rng.randint(-20, 30), rng.randint(-20, 30)
+        parameters, products = rng.randint(1, 10**6), rng.randint(1, 10**9)
+        case = {"d": d, "r": r, "u": u, "down": down, "parameters": parameters, "products": products}
+        scores.append(case | {"score": o.score(d, r, (0, u, down), parameters, products)})
+
+    def add(ratio, budgets, base, slots):
+        prices = {"base": base, "slots": slots}
+        taken = o.choose(
+            [s["score"] for s in slots], [s["d"] for s in slots], ratio, budgets, lambda rows: row_cost(prices, rows)
+        )
+        out = [{"slot": place, "rows": rows} for place, rows in taken.items()]
+        chosen.append({"ratio": ratio, "budgets": budgets, "base": base, "slots": slots, "taken": out})
+
+    def slot(score, d, own, per_row, reach=(0, 0)):
+        return {"score": score, "d": d, "own": list(own), "per_row": list(per_row), "reach": list(reach)}
+
+    ties = [slot(9, [4, 4, 9, 4, 0], (0, 0), (1, 0)) for _ in range(3)]
+    add(2**14, [6, 0], [0, 0], ties)  # the first two take 3 rows each
+    add(2**14, [5, 0], [0, 0], ties)  # 3, then 2
+    add(2**15, [7, 0], [0, 0], ties)
+    add(1, [7, 0], [0, 0], ties)  # ever one row
+    add(2**15, [100, 100], [0, 0], [slot(None, [0, 0], (0, 0), (1, 1)), slot(-3, [1, 0], (0, 0), (1, 1))])
+    add(2**15, [100, 100], [101, 0], [slot(1, [1, 0], (0, 0), (1, 1))])  # nothing fits
+    # a late slot is cheap, an early one has its reach to pay; passing over one that does not fit
+    deep = [
+        slot(10, [9] * 8, (0, 0), (2, 2), (90, 90)),
+        slot(8, list(range(16)), (5, 5), (3, 9)),
+        slot(7, [1, 2], (1, 1), (1, 1)),
+    ]
+    for budgets in ([1000, 1000], [90, 90], [60, 60], [60, 40], [120, 120], [110, 110], [9, 20], [3, 3]):
+        add(2**14, budgets, [1, 1], deep)
+    for _ in range(40):
+        slots = []
+        for place in range(rng.randint(1, 8)):
+            d = [rng.choice((0, 3, rng.getrandbits(40))) for _ in range(rng.randint(1, 20))]
+            value = rng.choice((None, rng.randint(-9999, 9999), -500)) if any(d) else None
+            reach = [rng.randrange(40) * (8 - place) for _ in range(2)]
+            slots.append(
+                slot(value, d, (rng.randrange(50), rng.randrange(50)), (rng.randrange(9), rng.randrange(99)), reach)
+            )
+        add(
+            rng.randint(1, 2**15),
+            [rng.randrange(900), rng.randrange(3000)],
+            [rng.randrange(300), rng.randrange(300)],
+            slots,
+        )
+    comment = (
+        "N34: log2q8, scores (null: never chosen); N35: the price of a choice is base + own and rows · per_row of each slot taken"
+        " + reach of the lowest slot taken, held against both budgets; ratio in 2^-15"
+    )
+    return document(comment, log2q8=logarithms, scores=scores, choices=chosen)
+
+
+def row_choices():
+    rng = Random("rows")
+    drawn, errors = [], []
+    for n in (1, 2, 3, 8, 17, 64, 200):
+        for k in sorted({1, (n + 1) // 2, n}):
+            seed, step, layer = rng.getrandbits(32), rng.randrange(9999), rng.randrange(30)
+            rows = o.drawn_rows(seed, step, layer, n, k)
+            drawn.append({"seed": seed, "step": step, "layer": layer, "n": n, "k": k, "rows": rows})
+    for n, low, high in (
+        (1, 0, 0),
+        (5, 0, 2**15),
+        (8, 4096, 2**14),
+        (20, 2**15, 2**15),
+        (33, 100, 30000),
+        (4, 0, 4000),
+    ):
+        case = {"n": n, "l_min": low, "l_max": high, "steps": []}
+        top = None
+        for i in range(9):
+            width = rng.randint(0, 20)
+            a = [0] * n if i in (0, 6) else [rng.randint(0, 2**width) for _ in range(n)]
+            scale = (-60 if i == 8 else rng.randint(-24, -16), rng.randint(-4, 9), rng.randint(-4, 9))
+            rows, top = o.rows_by_error(a, scale, top, low, high)
+            case["steps"].append({"a": a, "scale": scale, "m": top, "rows": rows})
+        errors.append(case)
+    comment = "N36: drawn rows; N37: rows by the size of the error of one slot, step after step, m the largest L so far (null: none)"
+    return document(comment, drawn=drawn, by_error=errors)
+
+
 # ---------------------------------------------------------------- whole runs
 
 
@@ -716,6 +1005,13 @@ def build():
         "narrow": narrowing(),
         "loss": losses(),
         "update": updates(),
+        "add": additions(),
+        "fewshot_unit": units(),
+        "fewshot_loss": prototype_losses(),
+        "fewshot_augment": augmentations(),
+        "fewshot_fisher": fishers(),
+        "fewshot_choice": choices(),
+        "fewshot_rows": row_choices(),
     }
     for name, content in traces():
         documents[f"trace_{name}"] = content

@@ -14,6 +14,8 @@ MASK32 = 2**32 - 1
 INITIAL_STEP = 2**32 - 1  # N9: the "step" of the draws of initial weights
 LOSS_LAYER = 2**32 - 1  # N16: the "layer" of the loss's draws
 SHUFFLE_LAYER = 2**32 - 2  # N23: the "layer" of the shuffle's draws
+MOVE_LAYER = 2**32 - 3  # N32: the "layer" of the draws that move a support sample
+CHOICE_ROW = 2**32 - 1  # N36: the "row" of the draws that choose rows
 
 
 def bits(v):
@@ -411,20 +413,25 @@ def first_largest(z):
     return z.index(max(z))
 
 
+def softmax_error(t, label):
+    """N15 from the distances t on: (E in 2^-15, loss in 2^-16 bits)."""
+    p = [T[ti % 256] >> (ti // 256) if ti // 256 < 16 else 0 for ti in t]
+    total = fits_u32(sum(p))
+    prob = [fits_u32((pi << 15) + total // 2) // total for pi in p]
+    error = list(prob)
+    error[label] = -sum(prob[i] for i in range(len(t)) if i != label)
+    assert sum(error) == 0
+    return checked_sums(error), t[label] * 256 + log2q16(total) - 15 * 65536
+
+
 def cross_entropy(z, scale, label):
     """N15: (E in 2^-15, loss in 2^-16 bits, correct)."""
     v, e = factor28(scale[1], scale[2])
     m = fits_u32((v >> 13) * 47274) >> 15
     top = max(z)
     t = [min(65535, times_power_of_two(fits_u32((top - q) * m), scale[0] + e + 21)) for q in z]
-    p = [T[ti % 256] >> (ti // 256) if ti // 256 < 16 else 0 for ti in t]
-    total = fits_u32(sum(p))
-    prob = [fits_u32((pi << 15) + total // 2) // total for pi in p]
-    error = list(prob)
-    error[label] = -sum(prob[i] for i in range(len(z)) if i != label)
-    assert sum(error) == 0
-    loss = t[label] * 256 + log2q16(total) - 15 * 65536
-    return checked_sums(error), loss, int(first_largest(z) == label)
+    error, loss = softmax_error(t, label)
+    return error, loss, int(first_largest(z) == label)
 
 
 def niti_cross_entropy(z, scale, label, seed, step, sample):
@@ -545,6 +552,210 @@ def fnv1a(data):
     for byte in data:
         value = (value ^ byte) * 0x100000001B3 % 2**64
     return value
+
+
+# ---------------------------------------------------------------- branches
+
+
+def add_tensors(a, a_scale, b, b_scale):
+    """N28: the sum of two tensors of a batch before it is narrowed: (arrays of sums, scale)."""
+    peak_a, peak_b = (max(abs(q) for array in arrays for q in array) for arrays in (a, b))
+    assert peak_a <= 127 and peak_b <= 127
+    m_a, e_a = factor(a_scale[1], a_scale[2], 1)
+    m_b, e_b = factor(b_scale[1], b_scale[2], 1)
+    x_a, x_b = a_scale[0] + e_a, b_scale[0] + e_b
+    tops = [x + bits(peak * m) for x, peak, m in ((x_a, peak_a, m_a), (x_b, peak_b, m_b)) if peak != 0]
+    exponent = max(tops, default=x_a) - 24
+
+    def part(arrays, m, x):
+        values = [[align(q * m, exponent - x, 2**24) for q in array] for array in arrays]
+        # the alignment leaves room: the limit never cuts
+        assert all(v == align(q * m, exponent - x, 2**25) for va, qa in zip(values, arrays) for v, q in zip(va, qa))
+        return values
+
+    pairs = zip(part(a, m_a, x_a), part(b, m_b, x_b), strict=True)
+    sums = [[p + q for p, q in zip(left, right, strict=True)] for left, right in pairs]
+    assert all(abs(v) <= 2**25 for array in sums for v in array)
+    return sums, (exponent, 0, 0)
+
+
+# ---------------------------------------------------------------- few samples
+
+
+def largest(values, count):
+    """Places of the `count` largest values, ties to the lower place, in rising order."""
+    assert 0 <= count <= len(values)
+    return sorted(sorted(range(len(values)), key=lambda i: (-values[i], i))[:count])
+
+
+def unit(w):
+    """N30: (û of length 2^14, q)."""
+    assert len(w) <= 1024 and all(abs(v) < 2**15 for v in w)
+    square = sum(v * v for v in w)
+    assert square < 2**40
+    q = isqrt(square)
+    if q == 0:
+        return [0] * len(w), 0
+    result = [(v * 2**15 + q) // (2 * q) for v in w]
+    assert all(abs(v) <= 2**14 for v in result)
+    # "length 2^14": q is up to 1 short of the root, and every entry is rounded
+    length = isqrt(sum(v * v for v in result))
+    assert length <= 2**14 + 2**14 // q + 17 and length >= 2**14 - 17
+    return result, q
+
+
+def unit_feature(f):
+    """N30: (û, q) of a feature, whose scale does not matter."""
+    return unit([v * 2**8 for v in f])
+
+
+def prototypes(features, labels, classes):
+    """N30: a prototype for each class from the features of the support samples."""
+    assert len(features) <= 2**15
+    sums = [[0] * len(features[0]) for _ in range(classes)]
+    for f, label in zip(features, labels, strict=True):
+        u, _ = unit_feature(f)
+        sums[label] = [a + b for a, b in zip(sums[label], u, strict=True)]
+    result = []
+    for s in sums:
+        k = max(0, bits(max(abs(v) for v in s)) - 15)
+        small = [min(32767, max(-32767, round_shift(v, k, "Nearest"))) for v in s]
+        result.append(unit(small)[0])
+    return result
+
+
+def dots(u, centres):
+    """N30: dot_k."""
+    values = [sum(a * b for a, b in zip(u, c, strict=True)) for c in centres]
+    assert all(abs(v) < 2**31 for v in values)
+    return values
+
+
+def nearest(f, centres):
+    """N30: the class of a sample."""
+    return first_largest(dots(unit_feature(f)[0], centres))
+
+
+def prototype_loss(f, scale, label, centres, j):
+    """N31: (error, its scale, E in 2^-15, loss in 2^-16 bits, correct) of one query."""
+    assert 0 <= j <= 6
+    u, q = unit_feature(f)
+    dot = dots(u, centres)
+    d = [(max(dot) - v) >> 13 for v in dot]
+    t = [min(65535, fits_u32(v * 369) >> (15 - j)) for v in d]
+    e, loss = softmax_error(t, label)
+    h = [sum(ek * c[i] for ek, c in zip(e, centres)) for i in range(len(f))]
+    a = round_shift(sum(ek * (v >> 14) for ek, v in zip(e, dot)), 14, "Nearest")
+    g = [hi - a * ui for hi, ui in zip(h, u)]
+    assert all(abs(v) < 2**31 for v in h) and all(abs(v) < 2**31 for v in g)
+    r = min(2**16, 2**30 // q) if q else 0
+    assert all(abs(v * r) < 2**63 for v in g)
+    error = checked_sums([(v * r) >> 16 for v in g])
+    return error, (j - 35 - scale[0], -scale[1], -scale[2]), e, loss, int(first_largest(dot) == label)
+
+
+def drawn_move(seed, step, place, limits):
+    """N32: (v, w) of the query at a place of a batch, limits (V, W)."""
+    us = draws(seed, step, MOVE_LAYER, place, 2)
+    v, w = (((u * (2 * limit + 1)) >> 32) - limit for u, limit in zip(us, limits))
+    assert abs(v) <= limits[0] and abs(w) <= limits[1]
+    return v, w
+
+
+def moved(x, shape, v, w):
+    """N32: x moved v places down and w to the right."""
+    height, width, channels = shape
+    result = [0] * len(x)
+    for i in range(height):
+        for j in range(width):
+            if 0 <= i - v < height and 0 <= j - w < width:  # what moves in is 0
+                for c in range(channels):
+                    result[(i * width + j) * channels + c] = x[((i - v) * width + j - w) * channels + c]
+    return result
+
+
+def batches(seed, number, n, size):
+    """N26: the batches of one pass over n samples, by the order `number` of N23."""
+    order = shuffle(seed, number, n)
+    count = -(-n // size)
+    return [order[i * n // count : (i + 1) * n // count] for i in range(count)]
+
+
+def fisher(sums, a, a_s, g, g_s):
+    """N33: the sums (D, R) of a slot after one more sample; R is None before the first. S of a and g is all it takes."""
+    d, r = sums
+    channels = len(d)
+    assert len(a) // channels <= MAX_TERMS
+    v = [sum(a[i] * g[i] for i in range(o, len(a), channels)) for o in range(channels)]
+    checked_sums(v)
+    if not any(v):
+        return sums
+    k = max(0, bits(max(abs(q) for q in v)) - 15)
+    w = [round_shift(q, k, "Nearest") for q in v]
+    own = a_s + g_s + k
+    if r is None:
+        r = own
+    if own <= r:
+        d = [p + (q * q >> 2 * (r - own)) for p, q in zip(d, w)]
+    else:
+        d, r = [(p >> 2 * (own - r)) + q * q for p, q in zip(d, w)], own
+    assert all(p < 2**63 for p in d)
+    return d, r
+
+
+def log2q8(v):
+    """N34."""
+    assert 1 <= v < 2**64
+    return log2q16(v) >> 8
+
+
+def size_of(value, scale):
+    """N34, N37: log2 in 2^-8 of value · 2^S · (4/5)^U · (4/3)^D."""
+    return log2q8(value) + 256 * scale[0] - 82 * scale[1] + 106 * scale[2]
+
+
+def score(d, r, scale, parameters, products):
+    """N34: None for a slot that is never chosen. `scale` gives U and D of a.scale + g.scale."""
+    potential = min(2**64 - 1, sum(d))
+    if potential == 0:
+        return None
+    fine = 2 * (256 * r - 82 * scale[1] + 106 * scale[2])
+    return log2q8(potential) + fine - log2q8(parameters) - log2q8(products)
+
+
+def choose(scores, information, ratio, budgets, price):
+    """N35: place of the slot -> its rows. `information` has D of each slot, `ratio` is in 2^-15; price(place -> number of
+    rows) gives what is held against the two budgets."""
+    assert 1 <= ratio <= 2**15
+    taken = {}
+    places = [i for i, s in enumerate(scores) if s is not None]
+    for i in sorted(places, key=lambda i: (-scores[i], i)):
+        most = -(-len(information[i]) * ratio >> 15)
+        for part in (1, 2, 4, 8):
+            rows = -(-most // part)
+            if all(cost <= budget for cost, budget in zip(price({**taken, i: rows}), budgets, strict=True)):
+                taken[i] = rows
+                break
+    return {i: largest(information[i], rows) for i, rows in sorted(taken.items())}
+
+
+def drawn_rows(seed, step, layer, n, k):
+    """N36."""
+    return largest(draws(seed, step, layer, CHOICE_ROW, n), k)
+
+
+def rows_by_error(a, scale, top, low, high):
+    """N37: (rows, M). `a` has A_o, `top` is the M so far, None before the first; `low` and `high` are l_min and l_max."""
+    assert 0 <= low <= high <= 2**15
+    if not any(a):
+        return [], top
+    size = size_of(sum(a), scale)
+    top = size if top is None else max(top, size)
+    t = top - size
+    ratio = T[t % 256] >> (t // 256) if t < 4096 else 0
+    rate = low + ((ratio * (high - low)) >> 15)
+    assert low <= rate <= high
+    return largest(a, max(1, (len(a) * rate) >> 15)), top
 
 
 # ---------------------------------------------------------------- a network
