@@ -18,6 +18,51 @@ pub struct PlanError {
     pub bytes: Option<(usize, usize)>,
 }
 
+/// Why a net cannot be adapted to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdaptError {
+    /// No plan.
+    Plan(PlanError),
+    /// A number of classes that is not 2 to 4096.
+    Classes(usize),
+    /// A class with fewer than the 2 samples it takes: one to compare with and one to learn from.
+    Samples {
+        /// The class.
+        class: usize,
+        /// Its samples.
+        samples: usize,
+    },
+    /// A label that is not below the number of classes.
+    Label {
+        /// The label.
+        label: u16,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// The net yields more features than prototypes take, or none.
+    Features(usize),
+    /// No layer fits into the budgets: what would do for one, if the other budget allows any.
+    Budget {
+        /// Bytes allowed.
+        memory: u64,
+        /// Share of the backward products allowed, in 2^-15.
+        compute: u32,
+        /// Least bytes with this share.
+        least_memory: Option<u64>,
+        /// Least share with these bytes.
+        least_compute: Option<u64>,
+    },
+    /// The pool is too small for the plan, in bytes.
+    Room {
+        /// Needed.
+        needed: usize,
+        /// There.
+        room: usize,
+    },
+    /// A setting out of range.
+    Value(&'static str),
+}
+
 impl PlanError {
     /// Layer `index` cannot be, because of `why`.
     pub(crate) const fn new(index: usize, layer: Layer, why: &'static str) -> Self {

@@ -34,11 +34,14 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+pub mod adapt;
 pub mod arena;
-mod choice;
+mod backward;
+pub mod choice;
 pub mod cut;
 pub mod digest;
 pub mod error;
+pub mod fewshot;
 pub mod file;
 mod forward;
 #[cfg(feature = "alloc")]
@@ -51,6 +54,7 @@ pub mod net;
 pub mod optim;
 mod place;
 pub mod plan;
+mod queries;
 pub mod rescale;
 pub mod rng;
 pub mod shape;

@@ -52,7 +52,7 @@ impl Score {
 }
 
 /// Index of the first largest value.
-pub fn argmax(z: &[i8]) -> usize {
+pub fn argmax<T: PartialOrd + Copy>(z: &[T]) -> usize {
     let mut best = 0;
     for (i, &v) in z.iter().enumerate() {
         if v > z[best] {
@@ -93,22 +93,34 @@ const fn exp2_table() -> [u16; 256] {
     table
 }
 
+/// T[t mod 256] >> (t / 256), 0 from t = 4096: 2^15 · 2^(−t/256) (N15).
+#[inline(always)]
+pub(crate) fn exp2(t: u32) -> u32 {
+    if t >> 8 < 16 { u32::from(EXP2[(t & 255) as usize]) >> (t >> 8) } else { 0 }
+}
+
 /// Value and error of one sample under the cross-entropy (N15). `errors` in 2^-15.
 pub fn cross_entropy(z: &[i8], scale: Scale, label: u16, errors: &mut [i32]) -> Score {
-    let label = usize::from(label);
     let (v, e) = factor28(i32::from(scale.u), i32::from(scale.d));
     let m = ((v >> 13) * 47274) >> 15;
     let shift = -(i32::from(scale.s) + e + 21);
     let best = argmax(z);
     let top = i32::from(z[best]);
+    let distances = z.iter().map(|&z| distance((top - i32::from(z)).unsigned_abs() * m, shift));
+    softmax(distances, best, label, errors)
+}
+
+/// What follows the distances t, below 2^16, in N15. `best` is the sample's class, `errors` as in [`cross_entropy`].
+#[inline(always)]
+pub(crate) fn softmax(distances: impl Iterator<Item = u32>, best: usize, label: u16, errors: &mut [i32]) -> Score {
+    let label = usize::from(label);
     let mut total = 0u32;
     let mut own = 0;
-    for (i, (&z, error)) in z.iter().zip(&mut *errors).enumerate() {
-        let t = distance((top - i32::from(z)).unsigned_abs() * m, shift);
+    for (i, (t, error)) in distances.zip(&mut *errors).enumerate() {
         if i == label {
             own = t;
         }
-        let p = if t >> 8 < 16 { u32::from(EXP2[(t & 255) as usize]) >> (t >> 8) } else { 0 };
+        let p = exp2(t);
         total += p;
         *error = p.cast_signed();
     }
@@ -135,12 +147,18 @@ fn distance(v: u32, shift: i32) -> u32 {
     }
 }
 
-/// log2(v) in Q16 by repeated squaring (N15); v ≥ 1.
+/// log2(v) in Q16 (N15); v ≥ 1.
 fn log2_q16(v: u32) -> u32 {
     let n = bits(v) - 1;
-    let mut x = if n > 15 { v >> (n - 15) } else { v << (15 - n) };
-    let mut r = n << 16;
-    for i in (0..16).rev() {
+    log2_of(n, if n > 15 { v >> (n - 15) } else { v << (15 - n) })
+}
+
+/// log2(x · 2^(n − 15)) in Q16 by repeated squaring, 2^15 ≤ x < 2^16 (N15).
+#[inline(always)]
+pub(crate) const fn log2_of(n: u32, mut x: u32) -> u32 {
+    let (mut r, mut i) = (n << 16, 16);
+    while i > 0 {
+        i -= 1;
         x = (x * x) >> 15;
         if x >= 1 << 16 {
             x >>= 1;

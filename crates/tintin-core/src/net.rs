@@ -8,15 +8,15 @@ use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
 use crate::forward::SumsCall;
-use crate::layers::{ALL, BRANCHES, Backward, Errors, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into};
+use crate::backward::After;
+use crate::layers::{ALL, BRANCHES, CHOSEN, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
 use crate::plan::{INPUT, Learns, Sizes, Slot, SlotScales, layer_set};
-use crate::signs::{keep, mask_by};
-use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, widened};
+use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, root, widened};
+use crate::signs::keep;
 use crate::rng::{Draws, INITIAL};
 use crate::tensor::{Scale, Tensor};
-use crate::update::Update;
 
 /// What a net keeps besides weights and scales.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,26 +45,26 @@ pub struct Memory<'m> {
 
 /// A planned net in borrowed memory. `SET` is the set of layers it has code for: all, unless [`lean`](Net::lean) made it.
 pub struct Net<'m, const SET: u32 = ALL> {
-    slots: &'m [Slot],
-    list: u32,
-    first: usize,
-    gradient_rows: usize,
-    streamed: bool,
-    threads: usize,
-    base: usize,
-    input: usize,
-    spare: usize,
-    frozen: &'m [i8],
-    weights: &'m mut [i8],
-    activations: &'m mut [i8],
-    signs: &'m mut [i8],
-    indices: &'m mut [i8],
-    errors: &'m mut [i8],
-    chosen: &'m mut [i8],
-    workspace: &'m mut [i32],
-    words: &'m mut [i32],
-    scales: &'m mut [SlotScales],
-    state: &'m mut State,
+    pub(crate) slots: &'m [Slot],
+    pub(crate) list: u32,
+    pub(crate) first: usize,
+    pub(crate) gradient_rows: usize,
+    pub(crate) streamed: bool,
+    pub(crate) threads: usize,
+    pub(crate) base: usize,
+    pub(crate) input: usize,
+    pub(crate) spare: usize,
+    pub(crate) frozen: &'m [i8],
+    pub(crate) weights: &'m mut [i8],
+    pub(crate) activations: &'m mut [i8],
+    pub(crate) signs: &'m mut [i8],
+    pub(crate) indices: &'m mut [i8],
+    pub(crate) errors: &'m mut [i8],
+    pub(crate) chosen: &'m mut [i8],
+    pub(crate) workspace: &'m mut [i32],
+    pub(crate) words: &'m mut [i32],
+    pub(crate) scales: &'m mut [SlotScales],
+    pub(crate) state: &'m mut State,
 }
 
 impl<'m> Net<'m> {
@@ -188,17 +188,22 @@ impl<'m, const SET: u32> Net<'m, SET> {
             Loss::CrossEntropy | Loss::SquaredError => Scale::pow2(-15),
         };
         if self.narrow_errors(samples, scale) {
-            self.backward(samples, Scale::pow2(exponent), recipe);
+            self.backward(samples, Scale::pow2(exponent), After::Learn(recipe));
         }
+        self.count(recipe);
+        score
+    }
+
+    /// The end of a step: the look at the ranges when it is due (N20), and the counter.
+    pub(crate) fn count(&mut self, recipe: &Recipe) {
         if matches!(recipe.rule, Rule::TinTin { .. }) && self.state.step.wrapping_add(1).is_multiple_of(ADJUST_EVERY) {
             self.adjust();
         }
         self.state.step = self.state.step.wrapping_add(1);
-        score
     }
 
     /// The output errors in the words, of that scale, become the error of the last slot; false if all of them are 0.
-    fn narrow_errors(&mut self, samples: usize, scale: Scale) -> bool {
+    pub(crate) fn narrow_errors(&mut self, samples: usize, scale: Scale) -> bool {
         let n = samples * self.output_len();
         let last = self.slots.len() - 1;
         let (slot, sums) = (&self.slots[last], &mut self.words[..n]);
@@ -236,7 +241,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
     }
 
     /// Runs every slot and returns the number of samples.
-    fn forward(&mut self, x: &[i8], exponent: i16) -> usize {
+    pub(crate) fn forward(&mut self, x: &[i8], exponent: i16) -> usize {
         let samples = x.len() / self.input_len();
         self.activations[self.input..][..x.len()].copy_from_slice(x);
         for i in 0..self.slots.len() {
@@ -321,7 +326,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
     }
 
     /// Scale of the output of slot `source`, or of the net's input.
-    fn source_scale(&self, source: u16, input: i16) -> Scale {
+    pub(crate) fn source_scale(&self, source: u16, input: i16) -> Scale {
         if source == INPUT { Scale::pow2(input) } else { self.scales[usize::from(source)].y }
     }
 
@@ -351,115 +356,16 @@ impl<'m, const SET: u32> Net<'m, SET> {
         score
     }
 
-    /// Errors and updates from the last slot to the first trained one (N18, N28).
-    fn backward(&mut self, samples: usize, input: Scale, recipe: &Recipe) {
-        let mut chosen = self.chosen.len();
-        for i in (self.first..self.slots.len()).rev() {
-            let slot = &self.slots[i];
-            if !slot.taped {
-                continue;
-            }
-            self.pass(i, 0, samples);
-            if SET & BRANCHES != 0 && slot.role == Role::Add {
-                self.pass(i, 1, samples);
-            }
-            if slot.trained() {
-                chosen -= slot.chosen();
-                let x_scale = if slot.source == INPUT { input } else { self.scales[usize::from(slot.source)].y };
-                let scales = &self.scales[i];
-                let start = slot.w - self.base;
-                let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
-                Update {
-                    slot,
-                    x: &self.activations[slot.x..][..samples * slot.xs.len()],
-                    errors: errors_of(slot, self.errors, self.indices, samples),
-                    words: self.words,
-                    workspace: self.workspace,
-                    scales,
-                    gradient: scales.e.times(x_scale),
-                    error: scales.e,
-                    samples,
-                    gradient_rows: self.gradient_rows,
-                    threads: self.threads,
-                    state: *self.state,
-                    recipe,
-                    chosen: &self.chosen[chosen..][..slot.chosen()],
-                }
-                .apply::<SET>(w);
-            }
-        }
-    }
-
-    /// Passes the error at slot `i` on to the source of one side, if anything behind it wants it.
-    fn pass(&mut self, i: usize, side: usize, samples: usize) {
-        let slot = &self.slots[i];
-        if !slot.passes[side] {
-            return;
-        }
-        let source = usize::from(if side == 0 { slot.source } else { slot.second });
-        let (from, n) = (&self.slots[source], samples * slot.xs.len());
-        let further = SET & BRANCHES != 0 && slot.further[side];
-        let at = if further { self.spare } else { from.dy };
-        let dy_range = slot.dy..slot.dy + samples * slot.ys.len();
-        let (dy, dx) = two(self.errors, dy_range, at..at + n);
-        let errors = errors_in(slot, dy, self.indices);
-        let mut scale = self.scales[i].e;
-        let bits = if SET & SIGNS != 0 { from.sign_bytes() } else { 0 };
-        let signs = &self.signs[from.bits..][..samples * bits];
-        let seen = if from.relu && bits == 0 { &self.activations[from.y..][..n] } else { &[][..] };
-        match slot.role {
-            Role::ReLU if SET & RELU_ALONE != 0 => dx.copy_from_slice(dy),
-            Role::Add if SET & BRANCHES != 0 => {
-                dx.copy_from_slice(dy);
-                if bits > 0 {
-                    let n = slot.xs.len();
-                    for (dx, signs) in dx.chunks_exact_mut(n).zip(signs.chunks_exact(bits)) {
-                        mask_by(dx, signs, 0);
-                    }
-                }
-                for (dx, &x) in dx.iter_mut().zip(seen) {
-                    if x <= 0 {
-                        *dx = 0;
-                    }
-                }
-            }
-            _ => {
-                let w = &part(self.frozen, self.weights, self.base, slot)[..slot.weights()];
-                if let Role::Sums { exponent } = slot.role {
-                    scale = scale.times(self.scales[i].w).shifted(exponent);
-                }
-                let masks = Masks { seen, signs };
-                if SET & STREAMED != 0 && self.streamed {
-                    scale = widened(scale, input_errors_twice::<SET>(slot, w, errors, masks, self.words, dx));
-                } else {
-                    let acc = &mut self.words[..n];
-                    let each = slot.xs.len();
-                    let masks = (items(masks.seen, if masks.seen.is_empty() { 0 } else { each }), items(signs, bits));
-                    let work = (errors, masks, items(&mut *acc, each));
-                    let parts = slot.parts(samples, self.threads);
-                    let top = over(work, samples, parts, &|(errors, masks, acc)| {
-                        let masks = Masks { seen: masks.0.slice, signs: masks.1.slice };
-                        input_errors::<SET>(slot, w, errors, masks, acc.slice, 0..slot.xs.h as usize)
-                    });
-                    scale = narrow_cut(acc, top, scale, dx, self.threads);
-                }
-            }
-        }
-        if further {
-            let (more, sum) = two(self.errors, at..at + n, from.dy..from.dy + n);
-            scale = add_into(sum, self.scales[source].e, more, scale, false);
-        }
-        self.scales[source].e = scale;
-    }
-
     /// Looks at the range of every trained tensor (N20).
     fn adjust(&mut self) {
         for (slot, scales) in self.slots.iter().zip(&mut *self.scales).skip(self.first) {
-            if slot.learns == Learns::All {
+            if matches!(slot.learns, Learns::All | Learns::Bias) {
                 let start = slot.w - self.base;
                 let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
                 let (weights, bias) = w.split_at_mut(slot.weights());
-                adjust(weights, &mut scales.w);
+                if SET & CHOSEN == 0 || slot.learns == Learns::All {
+                    adjust(weights, &mut scales.w);
+                }
                 if slot.bias {
                     adjust(bias, &mut scales.b);
                 }
@@ -481,50 +387,14 @@ fn initial_range(fans: u32) -> (u32, Scale) {
     (t, scale)
 }
 
-/// ⌊√v⌋, bit by bit: the one of the standard library takes 500 bytes of flash.
-fn root(v: u64) -> u64 {
-    let mut root = 0u32;
-    for bit in (0..u32::BITS).rev() {
-        let more = root | 1 << bit;
-        if u64::from(more) * u64::from(more) <= v {
-            root = more;
-        }
-    }
-    root.into()
-}
-
 /// Weights and bias of a slot, wherever they lie.
-fn part<'a>(frozen: &'a [i8], weights: &'a [i8], base: usize, slot: &Slot) -> &'a [i8] {
+pub(crate) fn part<'a>(frozen: &'a [i8], weights: &'a [i8], base: usize, slot: &Slot) -> &'a [i8] {
     let len = slot.weights() + slot.biases();
     if slot.resident { &weights[slot.w - base..][..len] } else { &frozen[slot.w..][..len] }
 }
 
-/// The errors at the sums of a slot, whose errors all together are `errors`.
-fn errors_of<'a>(slot: &Slot, errors: &'a [i8], indices: &'a [i8], samples: usize) -> Errors<'a> {
-    errors_in(slot, &errors[slot.dy..][..samples * slot.ys.len()], indices)
-}
-
-/// The same for its own errors `dy`.
-fn errors_in<'a>(slot: &Slot, dy: &'a [i8], indices: &'a [i8]) -> Errors<'a> {
-    let pool = match slot.role {
-        Role::MaxPool(pool) => Some(pool),
-        _ => slot.pool,
-    };
-    let index = if pool.is_some() { &indices[slot.indices..][..dy.len()] } else { &[][..] };
-    Errors { dy, index, pool, ps: slot.ps }
-}
-
-/// Where the inputs of some rows were not positive: by the inputs themselves, by their signs, or nowhere.
-#[derive(Clone, Copy)]
-struct Masks<'a> {
-    /// Inputs behind a ReLU, or empty.
-    seen: &'a [i8],
-    /// Signs of all inputs of every sample, or empty.
-    signs: &'a [i8],
-}
-
 /// Two disjoint parts of one array, the second to be written.
-fn two<T>(all: &mut [T], x: core::ops::Range<usize>, y: core::ops::Range<usize>) -> (&[T], &mut [T]) {
+pub(crate) fn two<T>(all: &mut [T], x: core::ops::Range<usize>, y: core::ops::Range<usize>) -> (&[T], &mut [T]) {
     if x.end <= y.start {
         let (left, right) = all.split_at_mut(y.start);
         (&left[x], &mut right[..y.end - y.start])
@@ -535,7 +405,7 @@ fn two<T>(all: &mut [T], x: core::ops::Range<usize>, y: core::ops::Range<usize>)
 }
 
 /// Narrows sums whose largest magnitude is as long in bits as `top` (N5) and gives their scale.
-fn narrow_cut(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], threads: usize) -> Scale {
+pub(crate) fn narrow_cut(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], threads: usize) -> Scale {
     let (n, k) = (acc.len(), excess(top));
     over((items(acc, 1), items(q, 1)), n, parts_of_pass(n, threads), &|(acc, q)| {
         narrow_by(acc.slice, k, q.slice);
@@ -544,83 +414,3 @@ fn narrow_cut(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], threads: usize)
     widened(scale, k)
 }
 
-/// The masked errors of the input rows `rows` of every sample (N18). Gives a number as long in bits as the largest magnitude.
-fn input_errors<const SET: u32>(
-    slot: &Slot,
-    w: &[i8],
-    errors: Errors<'_>,
-    masks: Masks<'_>,
-    acc: &mut [i32],
-    rows: core::ops::Range<usize>,
-) -> u32 {
-    acc.fill(0);
-    if slot.sums() {
-        slot.layer.backward_of::<SET>(Backward { w, errors, acc, xs: slot.xs, first: rows.start, rows: rows.len() });
-    } else if SET & POOL_ALONE != 0 {
-        scatter(errors, slot.xs, acc, rows.clone());
-    }
-    if SET & SIGNS != 0 && !masks.signs.is_empty() {
-        let row = slot.xs.w as usize * slot.xs.c as usize;
-        let (n, bytes) = (rows.len() * row, slot.xs.len().div_ceil(8));
-        for (acc, signs) in acc.chunks_exact_mut(n).zip(masks.signs.chunks_exact(bytes)) {
-            mask_by(acc, signs, rows.start * row);
-        }
-    }
-    if masks.seen.is_empty() { peak(acc) } else { mask(acc, masks.seen) }
-}
-
-/// The same narrowed, from errors that are computed twice, as many rows at a time as `words` has room for; gives k of N5.
-fn input_errors_twice<const SET: u32>(
-    slot: &Slot,
-    w: &[i8],
-    errors: Errors<'_>,
-    masks: Masks<'_>,
-    words: &mut [i32],
-    dx: &mut [i8],
-) -> u32 {
-    let row = slot.xs.w as usize * slot.xs.c as usize;
-    let rows = (words.len() / row).min(slot.xs.h as usize);
-    let (mut top, mut k) = (0, 0);
-    for last in [false, true] {
-        for (s, dx) in dx.chunks_exact_mut(slot.xs.len()).enumerate() {
-            for (b, dx) in dx.chunks_mut(rows * row).enumerate() {
-                let (first, acc) = (b * rows, &mut words[..dx.len()]);
-                let (n, bytes) = (slot.xs.len(), slot.xs.len().div_ceil(8));
-                let Masks { seen, signs } = masks;
-                let seen = if seen.is_empty() { seen } else { &seen[s * n + first * row..][..dx.len()] };
-                let signs = if signs.is_empty() { signs } else { &signs[s * bytes..][..bytes] };
-                let masks = Masks { seen, signs };
-                let reach = input_errors::<SET>(slot, w, errors.sample(s), masks, acc, first..first + dx.len() / row);
-                if last {
-                    narrow_by(acc, k, dx);
-                } else {
-                    top = reach.max(top);
-                }
-            }
-        }
-        k = excess(top);
-    }
-    k
-}
-
-/// Errors of a MaxPool2d on mantissas to the first maxima (N18), those in the rows `rows`.
-fn scatter(errors: Errors<'_>, xs: crate::shape::Shape, acc: &mut [i32], rows: core::ops::Range<usize>) {
-    let (w, c) = (xs.w as usize, xs.c as usize);
-    for (s, acc) in acc.chunks_exact_mut(rows.len() * w * c).enumerate() {
-        errors.sample(s).for_each(0..c, |i, j, ch, d| {
-            if rows.contains(&i) {
-                acc[((i - rows.start) * w + j) * c + ch] += i32::from(d);
-            }
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn roots_are_whole_and_exact() {
-        for v in (0..70u64).flat_map(|n| [n, n * n, (n * n).saturating_sub(1), (6 << 46) / (n + 1), u64::MAX - n]) {
-            assert_eq!(super::root(v), v.isqrt(), "{v}");
-        }
-    }
-}

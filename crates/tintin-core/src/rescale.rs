@@ -224,6 +224,18 @@ const fn saturating_shl(v: i32, s: u32, limit: i32) -> i32 {
     if v.unsigned_abs() > limit.unsigned_abs() >> s { if v < 0 { -limit } else { limit } } else { v << s }
 }
 
+/// isqrt of N9 and N30: ⌊√v⌋, bit by bit: the one of the standard library takes 500 bytes of flash.
+pub fn root(v: u64) -> u64 {
+    let mut root = 0u32;
+    for bit in (0..u32::BITS).rev() {
+        let more = root | 1 << bit;
+        if u64::from(more) * u64::from(more) <= v {
+            root = more;
+        }
+    }
+    root.into()
+}
+
 /// Three quarters of every mantissa (a downscale of N20).
 pub fn downscale(q: &mut [i8]) {
     for q in q {
@@ -270,6 +282,13 @@ mod tests {
             let mut terms = [0; 8];
             let n = decompose(m, &mut terms);
             assert_eq!(terms[..n].iter().map(|e| 128 >> e).sum::<i32>(), m);
+        }
+    }
+
+    #[test]
+    fn roots_are_whole_and_exact() {
+        for v in (0..70u64).flat_map(|n| [n, n * n, (n * n).saturating_sub(1), (6 << 46) / (n + 1), u64::MAX - n]) {
+            assert_eq!(root(v), v.isqrt(), "{v}");
         }
     }
 

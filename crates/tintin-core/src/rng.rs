@@ -7,6 +7,10 @@ const MULTIPLIER: u32 = 0x93D7_65DD;
 pub const LOSS: u32 = u32::MAX;
 /// Layer number of the draws of the shuffle (N23).
 pub const SHUFFLE: u32 = u32::MAX - 1;
+/// Layer number of the draws that move pseudo-queries (N32).
+pub const QUERY: u32 = u32::MAX - 2;
+/// Row number of the draws that choose rows (N36).
+pub const ROWS: u32 = u32::MAX;
 /// Step number of the initial weights (N9).
 pub const INITIAL: u32 = u32::MAX;
 

@@ -2,6 +2,7 @@
 
 use crate::cut::{items, over, parts_of_pass, scratch};
 use crate::kernels::Outer;
+use crate::fewshot::is_set;
 use crate::layers::{BIAS, CHOSEN, Errors, Gradient};
 use crate::net::State;
 use crate::optim::{
@@ -239,9 +240,4 @@ impl Update<'_> {
         let row = u32::try_from(row).unwrap_or(u32::MAX);
         Draws::new(self.state.seed, self.state.step, self.slot.index, row)
     }
-}
-
-/// Bit `o` of a mask of rows.
-fn is_set(mask: &[i8], o: usize) -> bool {
-    mask[o / 8] >> (o % 8) & 1 != 0
 }

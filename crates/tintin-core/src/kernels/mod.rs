@@ -13,6 +13,7 @@ mod taps;
 use crate::rng::Draws;
 use crate::shape::Shape;
 
+pub(crate) use cast::as_bytes;
 pub use cast::as_mantissas;
 #[cfg(tintin_kernels)]
 pub use cortex_m::{
