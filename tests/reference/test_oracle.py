@@ -343,12 +343,14 @@ def test_plan_with_branches():
         (15, [8], False),
     ]
     assert shape == (1, 1, 3)
-    # a layer that is named is the last of its block, so the ReLU stands alone; Add takes over a pool
+    # a layer that is named is the last of its block, so the ReLU stands alone; Add takes over no pool
     blocks, _ = o.plan([conv, relu, add(0), pool, relu], (8, 8, 1))
     assert [(b.index, b.sources, b.relu, b.pool is not None) for b in blocks] == [
         (0, [-1], False, False),
         (1, [0], True, False),
-        (2, [1, 0], True, True),
+        (2, [1, 0], False, False),
+        (3, [2], False, False),
+        (4, [3], True, False),
     ]
     for wrong in (
         [conv, add(1)],  # not an earlier one
