@@ -638,7 +638,7 @@ def nearest(f, centres):
 
 def prototype_loss(f, scale, label, centres, j):
     """N31: (error, its scale, E in 2^-15, loss in 2^-16 bits, correct) of one query."""
-    assert 0 <= j <= 6
+    assert 0 <= j <= 6 and len(centres) <= 4096
     u, q = unit_feature(f)
     dot = dots(u, centres)
     d = [(max(dot) - v) >> 13 for v in dot]
