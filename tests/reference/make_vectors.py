@@ -1112,7 +1112,7 @@ def traces():
         RELU,
         conv(3, (3, 3), (1, 1), (1, 1)),
         add(0),
-        max_pool((3, 3), (2, 2)),  # overlaps; taken over by the Add, and named
+        max_pool((3, 3), (2, 2)),  # stands alone behind the Add
         max_pool((2, 2), (1, 1)),
         branch(4),
         max_pool((2, 2), (1, 1)),
@@ -1128,7 +1128,9 @@ def traces():
         RELU,
         linear(3, True),
     ]
-    comment = "Tensors with up to three users, an Add with an overlapping pool, one of a tensor with itself, one behind an Add"
+    comment = (
+        "Tensors with up to three users, a pool behind an Add, an Add of a tensor with itself, an Add behind an Add"
+    )
     yield trace(comment, "residual_users", (9, 9, 1), users, 3, 10, samples=9)
     chosen = {0: [1, 3], 3: None, 7: list(range(10)), 9: [0, 3]}
     comment = "Chosen rows, a bias alone, a whole layer (N29)"

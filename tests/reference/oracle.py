@@ -638,7 +638,7 @@ def nearest(f, centres):
 
 def prototype_loss(f, scale, label, centres, j):
     """N31: (error, its scale, E in 2^-15, loss in 2^-16 bits, correct) of one query."""
-    assert 0 <= j <= 6
+    assert 0 <= j <= 6 and len(centres) <= 4096
     u, q = unit_feature(f)
     dot = dots(u, centres)
     d = [(max(dot) - v) >> 13 for v in dot]
@@ -771,6 +771,7 @@ class Block:
         self.shape = shape  # of x
         self.sum_shape = output_shape(layer, shape)  # before a pool that is taken over
         self.has_sums = layer["kind"] in ("Linear", "Conv2d", "AvgPool2d", "GlobalAvgPool2d", "Add")
+        self.takes_pool = self.has_sums and layer["kind"] != "Add"
         self.relu = layer["kind"] == "ReLU"  # does what this block makes end in a ReLU?
         self.pool = None
         self.w = self.w_scale = self.b = self.b_scale = None
@@ -793,7 +794,7 @@ def plan(layers, shape):
             flat = True  # renames the shape, nothing else
         elif kind == "ReLU" and taking_over:
             blocks[-1].relu = True
-        elif kind == "MaxPool2d" and taking_over and blocks[-1].pool is None and not flat:
+        elif kind == "MaxPool2d" and taking_over and blocks[-1].takes_pool and blocks[-1].pool is None and not flat:
             blocks[-1].pool = layer
         else:
             assert kind != "Add" or shape == origin_shape, "N28: both have the same shape"
@@ -909,7 +910,7 @@ class Model:
             scale = dy_scale
         if self.blocks[block.sources[place]].relu:  # the mask comes before the narrowing
             dx = [[v if q > 0 else 0 for v, q in zip(d, x)] for d, x in zip(dx, kept["xs"][place])]
-        return narrow(dx, scale)
+        return (dx, scale) if layer["kind"] == "Add" else narrow(dx, scale)
 
     def backward(self, dy, dy_scale, trail, trained):
         """N18, N28: per block with a trained one at or behind it, from the last: (position, its output error as stored, the
