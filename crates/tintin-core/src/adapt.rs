@@ -58,7 +58,9 @@ pub enum Policy<'a> {
     Sparse(&'a [Choice]),
     /// Layers by score within the budgets, rows by Fisher information (N34, N35).
     TinyTrain,
-    /// The same layers, rows drawn anew for every pass (N36; TraDy, arXiv 2510.19675).
+    /// These layers, rows by Fisher information.
+    Layers(&'a [Choice]),
+    /// Layers as TinyTrain chooses them, rows drawn anew for every pass (N36; TraDy, arXiv 2510.19675).
     RandomChannels,
     /// Every inspected layer, rows by the size of their errors (N37), between two shares in 2^-15 below 1.
     Dynamic {
@@ -72,7 +74,7 @@ pub enum Policy<'a> {
 impl Policy<'_> {
     /// Needs an inspection.
     const fn inspects(self) -> bool {
-        matches!(self, Self::TinyTrain | Self::RandomChannels)
+        matches!(self, Self::TinyTrain | Self::RandomChannels | Self::Layers(_))
     }
 }
 
@@ -240,7 +242,7 @@ pub fn fixed_choice(
             Policy::Full => Some(slot.rows),
             Policy::LastLayer => (slot.index == last).then_some(slot.rows),
             Policy::BiasOnly => (late && slot.bias).then_some(0),
-            Policy::Sparse(choices) => choices.iter().find(|c| c.layer == slot.index).map(|c| c.rows),
+            Policy::Sparse(choices) | Policy::Layers(choices) => choices.iter().find(|c| c.layer == slot.index).map(|c| c.rows),
             Policy::Dynamic { most, .. } => late.then_some(((slot.rows * u32::from(most)) >> 15).max(1)),
             Policy::TinyTrain | Policy::RandomChannels => None,
         };
@@ -283,6 +285,8 @@ impl<'m> Adapter<'m> {
         if settings.policy.inspects() {
             adapter.plan(settings.run(1), Learning::Inspect(settings.inspect))?;
             adapter.inspect();
+        }
+        if matches!(settings.policy, Policy::TinyTrain | Policy::RandomChannels) {
             adapter.choose()?;
         } else {
             let Room { slots, chosen, .. } = &mut adapter.room;
@@ -413,7 +417,7 @@ impl<'m> Adapter<'m> {
                 let count = room.chosen[..choices].iter().find(|c| c.layer == slot.index).map_or(rows, |c| c.rows as usize);
                 let mask = &mut net.chosen[at..][..slot.chosen()];
                 match policy {
-                    Policy::TinyTrain => {
+                    Policy::TinyTrain | Policy::Layers(_) => {
                         let sums = &room.information[information..][..rows];
                         largest(sums.iter().copied(), count, mask);
                     }

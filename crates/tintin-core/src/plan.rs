@@ -284,9 +284,6 @@ const fn assign_slots(
                     let why = "adds outputs of different shapes: bring both to one shape";
                     return Err(PlanError { input: Some(shape), ..PlanError::new(i, layers[i], why) });
                 }
-                if source == k as u16 {
-                    return Err(PlanError::new(i, layers[i], "adds an output to itself"));
-                }
                 second = k as u16;
             }
         }
