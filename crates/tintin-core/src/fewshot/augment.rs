@@ -31,3 +31,47 @@ fn overlap(n: u32, by: i32) -> (usize, usize, usize) {
     let (from, to) = if by < 0 { (lost, 0) } else { (0, lost) };
     (from as usize, to as usize, (n - lost) as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_in_is_zero() {
+        let (x, shape) = ([1i8, 2, 3, 4, 5, 6], Shape::new(2, 3, 1));
+        for (by, expected) in [
+            ((0, 0), [1, 2, 3, 4, 5, 6]),
+            ((1, 0), [0, 0, 0, 1, 2, 3]),
+            ((-1, 1), [0, 4, 5, 0, 0, 0]),
+            ((0, -2), [3, 0, 0, 6, 0, 0]),
+            ((2, 0), [0; 6]),
+            ((0, -3), [0; 6]),
+            ((i32::MIN, i32::MAX), [0; 6]),
+        ] {
+            let mut out = [9; 6];
+            move_by(&x, shape, by, &mut out);
+            assert_eq!(out, expected, "{by:?}");
+        }
+    }
+
+    #[test]
+    fn channels_move_together() {
+        let mut out = [9u8; 6];
+        move_by(&[1, 2, 3, 4, 5, 6], Shape::new(1, 3, 2), (0, 1), &mut out);
+        assert_eq!(out, [0, 0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn every_move_within_the_limits_is_drawn() {
+        let mut seen = [[false; 3]; 5];
+        for place in 0..200 {
+            let (down, right) = moved(1, 2, place, (2, 1));
+            let index = |v: i32| usize::try_from(v).unwrap();
+            seen[index(down + 2)][index(right + 1)] = true;
+            assert_eq!(moved(1, 2, place, (0, 0)), (0, 0));
+            let (down, right) = moved(1, 2, place, (u16::MAX, u16::MAX));
+            assert!(down.abs() <= 65535 && right.abs() <= 65535);
+        }
+        assert_eq!(seen, [[true; 3]; 5]);
+    }
+}

@@ -109,3 +109,75 @@ fn sort(candidates: &mut [Candidate]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{vec, vec::Vec};
+
+    #[test]
+    fn logarithms() {
+        for (v, r) in [(1, 0), (2, 256), (3, 405), (1 << 20, 20 << 8), (1 << 63, 63 << 8), (u64::MAX, (64 << 8) - 1)] {
+            assert_eq!(log2_q8(v), r, "{v}"); // log2 3 = 405.75 / 256
+        }
+        assert!((1..5000).all(|v| log2_q8(v) <= log2_q8(v + 1)));
+    }
+
+    #[test]
+    fn a_score_by_hand() {
+        let scale = Scale { s: 99, u: 2, d: 1 };
+        // 10·256 + 2·(−3·256 − 2·82 + 106) − 4·256 − 8·256
+        assert_eq!(score(1024, -3, scale, 16, 256), Some(-2164));
+        assert_eq!(score(0, -3, scale, 16, 256), None);
+    }
+
+    /// What is chosen where a row costs a byte and `products` of its layer.
+    fn take(slots: &[(u32, Option<i32>)], ratio: u32, budget: Price, products: &[u64]) -> Vec<(u32, u32)> {
+        let mut candidates: Vec<Candidate> =
+            slots.iter().zip(0..).map(|(&(rows, score), layer)| Candidate { layer, rows, score }).collect();
+        let mut chosen = vec![Choice { layer: 0, rows: 0 }; slots.len()];
+        let count = choose(&mut candidates, ratio, budget, &mut chosen, |chosen| {
+            let bytes = chosen.iter().map(|c| u64::from(c.rows)).sum();
+            let products = chosen.iter().map(|c| u64::from(c.rows) * products[c.layer as usize]).sum();
+            Some(Price { bytes, products })
+        });
+        chosen[..count].iter().map(|c| (c.layer, c.rows)).collect()
+    }
+
+    #[test]
+    fn the_best_first_then_smaller_shares_then_others() {
+        let slots = [(16, Some(5)), (10, Some(9)), (3, Some(5)), (8, None), (40, Some(-7))];
+        let budget = |bytes, products| Price { bytes, products };
+        let free = [0; 5];
+        let whole = [(1, 10), (0, 16), (2, 3), (4, 40)];
+        assert_eq!(take(&slots, 1 << 15, budget(99, 0), &free), whole);
+        assert_eq!(take(&slots, 1 << 14, budget(99, 0), &free), [(1, 5), (0, 8), (2, 2), (4, 20)]);
+        // 12 bytes: all of layer 1, an eighth of layer 0, nothing is left
+        assert_eq!(take(&slots, 1 << 15, budget(12, 0), &free), [(1, 10), (0, 2)]);
+        // in products nothing of layer 1 fits, of layer 4 an eighth
+        assert_eq!(take(&slots, 1 << 15, budget(99, 9), &[0, 9, 1, 0, 1]), [(0, 16), (2, 3), (4, 5)]);
+        assert_eq!(take(&slots, 1 << 15, budget(0, 99), &free), []);
+        assert_eq!(take(&slots, 0, budget(99, 99), &free), []);
+        assert_eq!(take(&[], 1 << 15, budget(99, 99), &free), []);
+    }
+
+    #[test]
+    fn each_share_is_tried_once() {
+        for (rows, ratio, tried) in [
+            (1, 1 << 15, &[1][..]),
+            (2, 1 << 15, &[2, 1]),
+            (5, 1 << 15, &[5, 3, 2, 1]),
+            (100, 1 << 14, &[50, 25, 13, 7]),
+        ] {
+            let mut seen = vec![];
+            let mut chosen = [Choice { layer: 0, rows: 0 }];
+            let budget = Price { bytes: 0, products: 0 };
+            let count = choose(&mut [Candidate { layer: 4, rows, score: Some(0) }], ratio, budget, &mut chosen, |c| {
+                seen.push(c[0].rows);
+                None
+            });
+            assert_eq!((count, &*seen), (0, tried));
+        }
+        assert_eq!([share(u32::MAX, 1 << 15), share(u32::MAX, 1), share(3, 1)], [u32::MAX, 1 << 17, 1]);
+    }
+}

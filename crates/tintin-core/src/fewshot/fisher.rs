@@ -113,3 +113,67 @@ impl<'m> Inspection<'m> {
 pub(crate) const fn channels(slot: &Slot) -> usize {
     if slot.inspected { slot.ps.c as usize } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rescale::MAX_TERMS;
+    use std::vec;
+
+    #[test]
+    fn sums_follow_the_largest_exponent() {
+        let (mut sums, mut v) = ([9; 2], [9; 2]);
+        let mut fisher = Fisher::new(&mut sums);
+        fisher.add(&[1, 2], &[0, 0], 50, &mut v);
+        assert_eq!((fisher.sums(), fisher.exponent(), fisher.potential()), (&[0, 0][..], None, 0));
+        // v = 1·5 + 3·7, −2·6 + 4·8
+        fisher.add(&[1, 2, 3, 4], &[5, -6, 7, 8], -3, &mut v);
+        assert_eq!((fisher.sums(), fisher.exponent()), (&[676, 400][..], Some(-3)));
+        // two powers more: 676 / 16 + 4, 400 / 16
+        fisher.add(&[1, 0], &[-2, 9], -1, &mut v);
+        assert_eq!((fisher.sums(), fisher.exponent()), (&[46, 25][..], Some(-1)));
+        // one less: 4 / 4, 9 / 4
+        fisher.add(&[2, 3], &[1, 1], -2, &mut v);
+        assert_eq!((fisher.sums(), fisher.exponent()), (&[47, 27][..], Some(-1)));
+        fisher.add(&[9, 9], &[0, 0], 99, &mut v);
+        assert_eq!((fisher.sums(), fisher.exponent(), fisher.potential()), (&[47, 27][..], Some(-1), 74));
+        assert_eq!(fisher.score(Scale::pow2(77), 1, 1), score(74, -1, Scale::pow2(0), 1, 1));
+    }
+
+    #[test]
+    fn exponents_far_apart() {
+        for (first, second, sum) in [(0, 32, 81), (0, 4000, 81), (0, -32, 16), (0, -4000, 16), (-9000, 9000, 81)] {
+            let (mut sums, mut v) = ([0], [0]);
+            let mut fisher = Fisher::new(&mut sums);
+            fisher.add(&[2], &[2], first, &mut v);
+            fisher.add(&[3], &[3], second, &mut v);
+            assert_eq!((fisher.sums()[0], fisher.exponent()), (sum, Some(first.max(second))));
+        }
+    }
+
+    #[test]
+    fn the_most_places_fit() {
+        let places = MAX_TERMS as usize;
+        let (mut sums, mut v) = ([0], [0]);
+        let mut fisher = Fisher::new(&mut sums);
+        fisher.add(&vec![127; places], &vec![-127; places], 0, &mut v);
+        // 132624·127² = 32639.99·2^16
+        assert_eq!((fisher.sums()[0], fisher.exponent()), (32640 * 32640, Some(16)));
+    }
+
+    #[test]
+    fn the_longest_rounded_sum_is_two_to_the_fifteen() {
+        let (mut sums, mut v) = ([0], [0]);
+        let mut fisher = Fisher::new(&mut sums);
+        // 65535 = 4·127² + 8·127 + 3: bits = 16, k = 1, (65535 + 1) / 2
+        let y = [127, 127, 127, 127, 8, 3];
+        fisher.add(&y, &[127, 127, 127, 127, 127, 1], 0, &mut v);
+        assert_eq!((v[0], fisher.sums()[0], fisher.exponent()), (65535, 1 << 30, Some(1)));
+    }
+
+    #[test]
+    fn a_potential_saturates() {
+        let fisher = Fisher { sums: &mut [u64::MAX, 5], exponent: Some(0) };
+        assert_eq!(fisher.potential(), u64::MAX);
+    }
+}

@@ -125,3 +125,131 @@ pub const fn error_scale(scale: Scale, temperature: u8) -> Scale {
     let s = (temperature as i16).saturating_sub(35).saturating_sub(scale.s);
     Scale { s, u: scale.u.saturating_neg(), d: scale.d.saturating_neg() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rescale::MAX_SUM;
+    use std::vec;
+
+    const ONE: i16 = 1 << 14;
+
+    #[test]
+    fn the_nearest_by_direction() {
+        let (mut sums, mut units) = ([9; 6], [9; 6]);
+        let mut prototypes = Prototypes::new(&mut sums, &mut units, 2);
+        prototypes.clear();
+        for (features, label) in [([100, 0], 0), ([1, 0], 0), ([0, -50], 1)] {
+            prototypes.add(&features, label);
+        }
+        prototypes.finish();
+        let mut dots = [0; 3];
+        assert_eq!(prototypes.classify(&[9, -3], &mut dots), 0);
+        assert_eq!(prototypes.classify(&[3, -9], &mut dots), 1);
+        assert_eq!(prototypes.classify(&[0, 0], &mut dots), 0); // the first of equals
+        assert_eq!(prototypes.classify(&[-9, 9], &mut dots), 2); // a class without samples is at right angles to all
+        assert_eq!(units, [ONE, 0, 0, -ONE, 0, 0]);
+    }
+
+    #[test]
+    fn half_way_between_two() {
+        let mut units = [ONE, 0, 0, ONE];
+        let prototypes = Prototypes::new(&mut [], &mut units, 2);
+        // q = ⌊2^14·√2⌋ = 23170, r = 2^30 / q = 46341, E = ∓2^14, the dots are equal: G = h = ∓2^28, error = ∓2^12·r
+        for (label, sign) in [(0, 1), (1, -1)] {
+            let (mut errors, mut scratch) = ([7; 2], [7; 4]);
+            let score = prototypes.loss(&[64, 64], label, 3, &mut errors, &mut scratch);
+            assert_eq!(score, Score { loss: 1 << 16, correct: u32::from(label == 0) });
+            assert_eq!(scratch, [11585 << 14, 11585 << 14, -sign << 14, sign << 14]);
+            assert_eq!(errors, [-(sign * 46341) << 12, (sign * 46341) << 12]);
+        }
+    }
+
+    #[test]
+    fn a_longer_feature_changes_nothing_but_the_direction() {
+        // along the prototypes G = h − a·û = 0
+        let mut units = [ONE, -ONE];
+        let prototypes = Prototypes::new(&mut [], &mut units, 1);
+        let (mut errors, mut scratch) = ([7], [7; 4]);
+        for f in [-127, -1, 0, 1, 127] {
+            for temperature in 0..=MOST_TEMPERATURE {
+                let score = prototypes.loss(&[f], 0, temperature, &mut errors, &mut scratch);
+                assert_eq!((errors[0], score.correct), (0, u32::from(f >= 0)), "{f} {temperature}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_class_has_nothing_to_learn() {
+        let mut units = [ONE, 0, 0];
+        let prototypes = Prototypes::new(&mut [], &mut units, 3);
+        let (mut errors, mut scratch) = ([7; 3], [7; 2]);
+        let score = prototypes.loss(&[-3, 100, 8], 0, 6, &mut errors, &mut scratch);
+        assert_eq!((score, errors), (Score { loss: 0, correct: 1 }, [0; 3]));
+    }
+
+    #[test]
+    fn a_feature_of_zeros_has_no_error() {
+        let mut units = [ONE, 0, 0, ONE, 0, -ONE, -ONE, 0];
+        let prototypes = Prototypes::new(&mut [], &mut units, 2);
+        let (mut errors, mut scratch) = ([7; 2], [7; 8]);
+        let score = prototypes.loss(&[0, 0], 1, 4, &mut errors, &mut scratch);
+        assert_eq!((score, errors), (Score { loss: 2 << 16, correct: 0 }, [0; 2])); // log2 4
+    }
+
+    #[test]
+    fn the_most_samples_fit() {
+        let (mut sums, mut units) = ([0; 2], [0; 2]);
+        let mut prototypes = Prototypes::new(&mut sums, &mut units, 1);
+        for sample in 0..MOST_SAMPLES {
+            prototypes.add(&[127], 0);
+            // all but one of them cancel each other
+            prototypes.add(&[if sample % 2 == 0 { -127 } else { 127 }], 1);
+        }
+        prototypes.add(&[-1], 1);
+        prototypes.finish();
+        assert_eq!(units, [ONE, -ONE]);
+    }
+
+    #[test]
+    fn the_most_features_fit() {
+        let n = MOST_FEATURES;
+        let (mut sums, mut units) = (vec![0; 3 * n], vec![0; 3 * n]);
+        let mut prototypes = Prototypes::new(&mut sums, &mut units, n);
+        let signs: [fn(usize) -> bool; 3] = [|_| true, |_| false, |i| i % 2 == 0];
+        let features = signs.map(|sign| (0..n).map(|i| if sign(i) { 127 } else { -127 }).collect::<vec::Vec<i8>>());
+        for (features, label) in features.iter().zip(0..) {
+            prototypes.add(features, label);
+        }
+        prototypes.finish();
+        let (mut errors, mut scratch) = (vec![0; n], [0; 6]);
+        for (k, features) in features.iter().enumerate() {
+            assert_eq!(prototypes.classify(features, &mut scratch), k);
+            let score = prototypes.loss(features, 1, MOST_TEMPERATURE, &mut errors, &mut scratch);
+            assert_eq!(score.correct, u32::from(k == 1));
+        }
+    }
+
+    #[test]
+    fn errors_of_the_longest_prototypes_fit() {
+        // sums of ±1 give prototypes √3 too long: the worst there are, in the most classes, all far from the label or all equal
+        let corners = |i: usize| [ONE, ONE, ONE].map(|c| if i == 0 { -c } else { c });
+        for classes in [2, 3, 1000, MOST_CLASSES] {
+            let mut units: vec::Vec<i16> = (0..classes).flat_map(corners).collect();
+            let prototypes = Prototypes::new(&mut [], &mut units, 3);
+            let (mut errors, mut scratch) = ([0; 3], vec![0; 2 * classes]);
+            for f in [[64, 0, 0], [1, -1, 0], [1, 1, 1], [127, -127, 127], [-37, -36, -37], [0, 0, -1]] {
+                for temperature in 0..=MOST_TEMPERATURE {
+                    prototypes.loss(&f, 0, temperature, &mut errors, &mut scratch);
+                    assert!(errors.iter().all(|e| e.unsigned_abs() <= MAX_SUM));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_scale_of_an_error_is_that_of_one_over_the_feature() {
+        let scale = Scale { s: -5, u: 2, d: 3 };
+        assert_eq!(error_scale(scale, 4), Scale { s: -26, u: -2, d: -3 });
+    }
+}

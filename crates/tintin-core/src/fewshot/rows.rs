@@ -93,3 +93,96 @@ impl RowRate {
         count
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{vec, vec::Vec};
+
+    fn rows_of(mask: &[i8]) -> Vec<usize> {
+        (0..8 * mask.len()).filter(|&o| is_set(mask, o)).collect()
+    }
+
+    fn take(values: &[u64], count: usize) -> Vec<usize> {
+        let mut mask = vec![-1i8; values.len().div_ceil(8)];
+        largest(values.iter().copied(), count, &mut mask);
+        rows_of(&mask)
+    }
+
+    #[test]
+    fn ties_go_to_the_lower_index() {
+        let values = [3, 9, 9, 1, 9, 0, 0, 0, 10];
+        assert_eq!(take(&values, 0), []);
+        assert_eq!(take(&values, 1), [8]);
+        assert_eq!(take(&values, 3), [1, 2, 8]);
+        assert_eq!(take(&values, 6), [0, 1, 2, 3, 4, 8]);
+        assert_eq!(take(&values, 8), [0, 1, 2, 3, 4, 5, 6, 8]);
+        assert_eq!(take(&values, 99), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(take(&[0; 5], 2), [0, 1]);
+        assert_eq!(take(&[0; 5], 0), []);
+        assert_eq!(take(&[u64::MAX, 0, u64::MAX - 1], 2), [0, 2]);
+        assert_eq!(take(&[u64::MAX; 2], 0), []);
+        assert_eq!(take(&[], 3), []);
+    }
+
+    #[test]
+    fn many_rows() {
+        let values: Vec<u64> = (0..65535).map(|i| i % 256).collect();
+        // 255 rows hold 255, 256 rows 254: 45 of those are taken
+        let taken = take(&values, 300);
+        assert_eq!((taken.len(), taken[0], taken[299]), (300, 254, 254 * 256 + 255));
+        assert_eq!(taken.iter().filter(|&&o| o % 256 == 254).count(), 45);
+    }
+
+    #[test]
+    fn draws_are_by_position() {
+        let draw = |step| {
+            let mut mask = [-1i8; 13];
+            drawn(1, step, 3, 100, 10, &mut mask);
+            rows_of(&mask)
+        };
+        assert_eq!((draw(0), draw(0).len()), (draw(0), 10));
+        assert_ne!(draw(0), draw(1));
+        let mut draws = Draws::new(1, 0, 3, ROWS);
+        let mut order: Vec<(u32, usize)> = (0..100).map(|o| (draws.draw(), o)).collect();
+        order.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut expected: Vec<usize> = order[..10].iter().map(|&(_, o)| o).collect();
+        expected.sort_unstable();
+        assert_eq!(draw(0), expected);
+    }
+
+    #[test]
+    fn sizes_of_errors() {
+        let mut sizes = [9; 3];
+        error_sizes(&[1, -2, 127, -127, 0, -127], &mut sizes);
+        assert_eq!(sizes, [128, 2, 254]);
+    }
+
+    #[test]
+    fn the_rate_follows_the_size() {
+        let mut rate = RowRate::new(1 << 12, 1 << 15); // an eighth to all
+        let mut mask = [-1i8; 2];
+        assert_eq!((rate.choose(&[0; 16], Scale::pow2(99), &mut mask), mask, rate.highest), (0, [0; 2], None));
+        assert_eq!((rate.choose(&[4; 16], Scale::pow2(-8), &mut mask), mask), (16, [-1; 2])); // 2^6 · 2^-8
+        assert_eq!(rate.highest, Some(-512));
+        // half the size: an eighth and half of seven eighths, nine of sixteen
+        assert_eq!((rate.choose(&[4; 16], Scale::pow2(-9), &mut mask), mask), (9, [-1, 1]));
+        // 2^-16 of the size and below: an eighth
+        for s in [-24, -25, -300] {
+            assert_eq!((rate.choose(&[4; 16], Scale::pow2(s), &mut mask), mask), (2, [3, 0]));
+        }
+        assert_eq!((rate.choose(&[0; 16], Scale::pow2(99), &mut mask), rate.highest), (0, Some(-512)));
+        // (4/5)^−1 · (4/3)^1: 82 + 106 more than the largest
+        let larger = Scale { s: -8, u: -1, d: 1 };
+        assert_eq!((rate.choose(&[4; 16], larger, &mut mask), rate.highest), (16, Some(-324)));
+    }
+
+    #[test]
+    fn at_least_one_row() {
+        let mut rate = RowRate::new(0, 0);
+        assert_eq!(rate.count(&[0, 3], Scale::pow2(0)), 1);
+        let mut rate = RowRate::new(0, 1 << 15);
+        assert_eq!(rate.count(&vec![i32::MAX; 65535], Scale { s: i16::MAX, u: i16::MIN, d: i16::MAX }), 65535);
+        assert_eq!(rate.count(&[1; 10], Scale { s: i16::MIN, u: i16::MAX, d: i16::MIN }), 1);
+    }
+}

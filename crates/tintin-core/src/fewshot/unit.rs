@@ -28,3 +28,37 @@ pub fn unit(w: impl Iterator<Item = i32> + Clone, out: &mut [i16]) -> u32 {
     }
     q
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_four_five() {
+        let mut out = [0; 3];
+        // (3·2^15 + 5) / 10 = 9830.9, (−3·2^15 + 5) / 10 = −9829.9, (4·2^15 + 5) / 10 = 13107.7
+        assert_eq!(unit([3, 4, 0].into_iter(), &mut out), 5);
+        assert_eq!(out, [9830, 13107, 0]);
+        assert_eq!(unit([-3, 0, 4].into_iter(), &mut out), 5);
+        assert_eq!(out, [-9830, 0, 13107]);
+    }
+
+    #[test]
+    fn nothing_stays_nothing() {
+        let mut out = [7; 4];
+        assert_eq!(unit([0; 4].into_iter(), &mut out), 0);
+        assert_eq!(out, [0; 4]);
+    }
+
+    #[test]
+    fn the_longest_vector_fits() {
+        let mut out = [0; MOST_FEATURES];
+        let w = (0..MOST_FEATURES).map(|i| if i % 2 == 0 { 32767 } else { -32767 });
+        assert_eq!(unit(w, &mut out), 32767 * 32);
+        assert!(out.iter().zip([512, -512].into_iter().cycle()).all(|(&u, expected)| u == expected));
+        for w in [1, -1, 32767, -32767] {
+            unit([w].into_iter(), &mut out);
+            assert_eq!(i32::from(out[0]), w.signum() << 14);
+        }
+    }
+}
