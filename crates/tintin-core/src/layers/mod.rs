@@ -7,6 +7,7 @@ mod add;
 mod avg_pool2d;
 mod branch;
 mod conv2d;
+mod depthwise_conv2d;
 mod flatten;
 mod global_avg_pool2d;
 mod inside;
@@ -25,6 +26,7 @@ pub use add::{Add, add_into};
 pub use avg_pool2d::AvgPool2d;
 pub use branch::Branch;
 pub use conv2d::Conv2d;
+pub use depthwise_conv2d::DepthwiseConv2d;
 pub use flatten::Flatten;
 pub use global_avg_pool2d::GlobalAvgPool2d;
 use inside::Inside;
@@ -501,6 +503,7 @@ layers! {
     5 AvgPool2d sums,
     6 GlobalAvgPool2d sums,
     7 Flatten mantissas,
+    8 DepthwiseConv2d sums,
     9 Branch mantissas,
     10 Add mantissas,
 }

@@ -12,7 +12,21 @@ net.memory(batch_size=1)          # RAM and flash on the device, byte by byte
 from . import datasets, features, models
 from ._tintin import FORMAT, NUMERICS, __version__, get_num_threads, kernels, set_num_threads
 from .history import History
-from .layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, ReLU
+from .layers import (
+    AvgPool1d,
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    DepthwiseConv1d,
+    DepthwiseConv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool1d,
+    MaxPool2d,
+    ReLU,
+)
 from .memory import Memory
 from .model import Sequential, load
 from .optimizers import Niti, TinTin
@@ -21,13 +35,18 @@ from .quantize import Quantized, quantize
 __all__ = [
     "FORMAT",
     "NUMERICS",
+    "AvgPool1d",
     "AvgPool2d",
+    "Conv1d",
     "Conv2d",
+    "DepthwiseConv1d",
+    "DepthwiseConv2d",
     "Flatten",
     "GlobalAvgPool2d",
     "History",
     "Layer",
     "Linear",
+    "MaxPool1d",
     "MaxPool2d",
     "Memory",
     "Niti",
