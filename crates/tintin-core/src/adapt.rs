@@ -500,6 +500,19 @@ impl<'m> Adapter<'m> {
         &self.room.chosen[..self.choices]
     }
 
+    /// The rows of a layer that learn now, a bit each ([`crate::fewshot::is_set`]); none where all of them do.
+    pub fn mask(&mut self, layer: u32) -> Option<&[i8]> {
+        let (Net { slots, chosen, .. }, _) = self.parts();
+        let mut at = 0;
+        for slot in slots {
+            if slot.index == layer && slot.chosen() > 0 {
+                return Some(&chosen[at..][..slot.chosen()]);
+            }
+            at += slot.chosen();
+        }
+        None
+    }
+
     /// Sizes of the plan that learns.
     pub fn sizes(&self) -> &Sizes {
         &self.sizes

@@ -1,11 +1,12 @@
 //! Few-sample learning for Python: adaptation, episodes, nearest prototypes.
 
-use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use tintin_core::adapt::{Adapter, Policy, Settings, Support, backward_products, fixed_choice, full_products, price};
 use tintin_core::error::AdaptError;
 use tintin_core::few::Workroom;
+pub use tintin_core::fewshot::prototypes::MOST_CLASSES;
 use tintin_core::fewshot::{Prototypes, is_set};
 use tintin_core::heap::Model;
 use tintin_core::plan::{Choice, Learning, Options, empty_slots, most_slots, plan_for};
@@ -125,7 +126,7 @@ pub fn adapt<'py>(
     let mut room = py.detach(|| Workroom::new(&model.origin(), &settings, labels.len(), classes)).map_err(refused)?;
     let mut adapter = py.detach(|| model.adapter(support, settings, &mut room)).map_err(refused)?;
     let out = PyDict::new(py);
-    out.set_item("choices", choices(py, &adapter)?)?;
+    out.set_item("choices", choices(py, &mut adapter)?)?;
     let (mut losses, mut digests) = (vec![], vec![]);
     while let Some(score) = py.detach(|| adapter.step()) {
         losses.push((score.loss, score.correct));
@@ -152,9 +153,9 @@ fn costs(out: &Bound<'_, PyDict>, model: &Model, batch: u32, chosen: &[Choice]) 
 }
 
 /// Layers that learn: (layer, number of rows, the rows marked now; all where every row learns).
-fn choices<'py>(py: Python<'py>, adapter: &Adapter<'_>) -> PyResult<Bound<'py, PyList>> {
+fn choices<'py>(py: Python<'py>, adapter: &mut Adapter<'_>) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
-    for &Choice { layer, rows } in adapter.choices() {
+    for Choice { layer, rows } in adapter.choices().to_vec() {
         let marked: Vec<usize> = adapter
             .mask(layer)
             .map_or_else(|| (0..rows as usize).collect(), |mask| (0..8 * mask.len()).filter(|&o| is_set(mask, o)).collect());

@@ -11,10 +11,13 @@ net.memory(batch_size=1)          # RAM and flash on the device, byte by byte
 
 from . import datasets, features, models
 from ._tintin import FORMAT, NUMERICS, __version__, get_num_threads, kernels, set_num_threads
+from .adapt import Adapted
 from .history import History
 from .layers import (
+    Add,
     AvgPool1d,
     AvgPool2d,
+    Branch,
     Conv1d,
     Conv2d,
     DepthwiseConv1d,
@@ -35,8 +38,11 @@ from .quantize import Quantized, quantize
 __all__ = [
     "FORMAT",
     "NUMERICS",
+    "Adapted",
+    "Add",
     "AvgPool1d",
     "AvgPool2d",
+    "Branch",
     "Conv1d",
     "Conv2d",
     "DepthwiseConv1d",
