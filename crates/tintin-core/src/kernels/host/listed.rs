@@ -11,8 +11,8 @@ use super::tile::{MOST, Tap, add_to, balanced, correction, nonzero, single, spar
 use crate::kernels::Errors;
 use crate::shape::Shape;
 
-/// Errors of a channel listed at a time, where a tile has fewer windows.
-const LISTED: usize = 512;
+/// Errors of a channel listed at a time, where a tile has fewer windows: lists of all channels do not start in the same lines of the cache.
+const LISTED: usize = 520;
 
 /// A list of taps for each channel.
 pub struct Listed<'a> {
@@ -41,10 +41,10 @@ impl<'a> Listed<'a> {
         [taps, lists, rows]: [&'a mut Vec<i32>; 3],
     ) -> Self {
         let (c, row) = (ps.c as usize, ps.w as usize * ps.c as usize);
-        let most = LISTED.max(largest.windows());
+        let most = LISTED.min(g.samples * ps.places()).max(largest.windows());
         let taps = room(taps, 2 * channels.len() * most);
-        lists.clear();
-        lists.resize(2 * channels.len(), 0);
+        let lists = room(lists, 2 * channels.len());
+        lists.fill(0);
         let (columns, numbers) = room(rows, 3 * row + 16).split_at_mut(2 * row);
         let columns = columns.as_chunks_mut().0;
         for (j, columns) in columns.chunks_exact_mut(c).enumerate() {

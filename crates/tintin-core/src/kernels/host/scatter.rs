@@ -55,16 +55,18 @@ impl Kernel for InputErrors<'_> {
         let wide = g.run.div_ceil(L::WIDTH);
         let pitch = g.pitch().next_multiple_of(L::WIDTH);
         let map = room(map, g.padded.0 * pitch + wide * L::WIDTH);
-        registers.clear();
-        for r in 0..g.kernel.0 * wide {
-            registers.push(word(r / wide * pitch + r % wide * L::WIDTH));
+        let registers = room(registers, g.kernel.0 * wide);
+        for (a, registers) in registers.chunks_exact_mut(wide).enumerate() {
+            for (v, register) in registers.iter_mut().enumerate() {
+                *register = word(a * pitch + v * L::WIDTH);
+            }
         }
         let row = registers.len() * L::WIDTH;
         let deep = (WEIGHTS / row).clamp(1, channels.div_ceil(L::GROUP));
         let weights = room(weights, deep * row);
         let taps = room(taps, 2 * g.places() * deep * L::GROUP);
-        lists.clear();
-        lists.resize(2 * g.places(), 0);
+        let lists = room(lists, 2 * g.places());
+        lists.fill(0);
         let numbers = room(numbers, deep * L::GROUP + 16);
         for first in (0..channels).step_by(deep * L::GROUP) {
             let some = first..(first + deep * L::GROUP).min(channels);
