@@ -29,7 +29,7 @@ pub struct Draws(u32);
 impl Draws {
     /// The walk of (seed, step, layer, row).
     pub const fn new(seed: u32, step: u32, layer: u32, row: u32) -> Self {
-        Self(absorb(absorb(absorb(absorb(GOLDEN, seed), step), layer), row))
+        Rows::new(seed, step, layer).row(row)
     }
 
     /// The next element's 32 bits; the high ones are the good ones.
@@ -80,6 +80,23 @@ impl Draws {
     #[allow(clippy::cast_possible_truncation)] // the upper half of a 64-bit product
     pub const fn below(&mut self, n: u32) -> u32 {
         ((self.draw() as u64 * n as u64) >> 32) as u32
+    }
+}
+
+/// The draws of all rows of a layer in one step.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows(u32);
+
+impl Rows {
+    /// Those of (seed, step, layer).
+    pub const fn new(seed: u32, step: u32, layer: u32) -> Self {
+        Self(absorb(absorb(absorb(GOLDEN, seed), step), layer))
+    }
+
+    /// The walk of one row.
+    #[inline(always)]
+    pub const fn row(self, row: u32) -> Draws {
+        Draws(absorb(self.0, row))
     }
 }
 

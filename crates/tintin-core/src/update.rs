@@ -8,7 +8,7 @@ use crate::optim::{
     Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer, tintin_outer_row, tintin_row, tintin_rows,
 };
 use crate::rescale::peak;
-use crate::rng::Draws;
+use crate::rng::{Draws, Rows};
 use crate::slot::{Slot, SlotScales};
 use crate::tensor::Scale;
 
@@ -47,8 +47,9 @@ impl Update<'_> {
                     for (b, weights) in weights.chunks_mut(block * row).enumerate() {
                         let first = b * block;
                         self.rows::<SET>(first..first + weights.len() / row);
+                        let draws = self.draws();
                         self.step(weights, first, |w, g, first| {
-                            tintin_rows(w, g, row, a, rounding, |r| self.draws(first + r));
+                            tintin_rows(w, g, row, a, rounding, |r| walk(draws, first + r));
                         });
                     }
                 }
@@ -56,7 +57,7 @@ impl Update<'_> {
                     self.bias_row();
                     let a = self.alignment(self.error, self.scales.b, margin);
                     let g = &self.words[..rows];
-                    tintin_row(bias, g, a, self.recipe.rounding, self.draws(rows));
+                    tintin_row(bias, g, a, self.recipe.rounding, walk(self.draws(), rows));
                 }
             }
             Rule::Niti => {
@@ -74,9 +75,10 @@ impl Update<'_> {
                         if block < rows {
                             self.rows::<SET>(first..first + weights.len() / row);
                         }
+                        let draws = self.draws();
                         self.step(weights, first, |w, g, first| {
                             for (r, (w, g)) in w.chunks_exact_mut(row).zip(g.chunks_exact(row)).enumerate() {
-                                niti_row(w, g, n, rounding, self.draws(first + r));
+                                niti_row(w, g, n, rounding, walk(draws, first + r));
                             }
                         });
                     }
@@ -85,7 +87,7 @@ impl Update<'_> {
                     self.bias_row();
                     let g = &self.words[..rows];
                     if let Some(n) = NitiShift::new(peak(g), mu) {
-                        niti_row(bias, g, n, self.recipe.rounding, self.draws(rows));
+                        niti_row(bias, g, n, self.recipe.rounding, walk(self.draws(), rows));
                     }
                 }
             }
@@ -95,7 +97,8 @@ impl Update<'_> {
     /// The TinTin rule for a gradient that is an outer product.
     fn outer(&mut self, weights: &mut [i8], a: Alignment) {
         let row = self.slot.row as usize;
-        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, |o| self.draws(o)) {
+        let draws = self.draws();
+        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, |o| walk(draws, o)) {
             return;
         }
         let top = self.x.iter().fold(0, |top, x| top.max(x.unsigned_abs()));
@@ -105,7 +108,7 @@ impl Update<'_> {
             let part = Outer::new(words, self.x, from);
             for (o, (w, &d)) in weights.chunks_exact_mut(row).zip(self.errors.dy).enumerate() {
                 if d != 0 {
-                    tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, self.draws(o));
+                    tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, walk(draws, o));
                 }
             }
             from = part.end();
@@ -177,8 +180,13 @@ impl Update<'_> {
         Alignment::new(gradient, weights, batch, shift, margin)
     }
 
-    fn draws(&self, row: usize) -> Draws {
-        let row = u32::try_from(row).unwrap_or(u32::MAX);
-        Draws::new(self.state.seed, self.state.step, self.slot.index, row)
+    /// The draws of all rows.
+    fn draws(&self) -> Rows {
+        Rows::new(self.state.seed, self.state.step, self.slot.index)
     }
+}
+
+/// Those of one row.
+fn walk(draws: Rows, row: usize) -> Draws {
+    draws.row(u32::try_from(row).unwrap_or(u32::MAX))
 }
