@@ -265,13 +265,33 @@ fn descend(w: &mut [i8], g: &[i32], step: Step) {
     );
 }
 
-/// Weight scale adjustment of one tensor (N20).
-pub fn adjust(w: &mut [i8], scale: &mut Scale) {
+/// How many weights are at the rail, and their largest magnitude.
+#[inline(always)]
+fn extent(w: &[i8]) -> (usize, u8) {
     let (mut rail, mut top) = (0usize, 0u8);
-    for q in &*w {
+    // hosts count in vectors of bytes, which the weights of a block do not fill
+    let (blocks, rest) = if cfg!(feature = "std") { w.as_chunks::<128>() } else { (&[][..], w) };
+    for block in blocks {
+        let mut count = 0u8;
+        for q in block {
+            count += u8::from(q.unsigned_abs() == 127);
+            top = top.max(q.unsigned_abs());
+        }
+        rail += usize::from(count);
+    }
+    for q in rest {
         rail += usize::from(q.unsigned_abs() == 127);
         top = top.max(q.unsigned_abs());
     }
+    (rail, top)
+}
+
+/// Weight scale adjustment of one tensor (N20).
+pub fn adjust(w: &mut [i8], scale: &mut Scale) {
+    let (rail, top) = kernels::run(
+        #[inline(always)]
+        || extent(w),
+    );
     if rail * 64 > w.len() && scale.d < 120 {
         downscale(w);
         scale.d += 1;
