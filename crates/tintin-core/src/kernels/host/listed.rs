@@ -74,11 +74,13 @@ impl Collected for Listed<'_> {
             let dy = &errors.dy[i * row..][some.clone()];
             let index = if errors.index.is_empty() { errors.index } else { &errors.index[i * row..][some.clone()] };
             let columns = &self.columns[some.clone()];
+            assert!(columns.len() == dy.len());
             let first = first + (i - tile.rows.start) * g.down * g.run;
             let count = nonzero::<L>(dy, self.numbers);
             for &n in &self.numbers[..count] {
                 let n = n.cast_unsigned() as usize;
-                let [o, column] = columns[n];
+                // SAFETY: numbers of errors, of which there are as many as columns.
+                let ([o, column], d) = unsafe { (*columns.get_unchecked(n), *dy.get_unchecked(n)) };
                 let o = (o.cast_unsigned() as usize).wrapping_sub(self.channels.start);
                 let Some(list) = self.lists.get_mut(o) else { continue };
                 let p = index.get(n).map_or(0, |p| usize::from(p.cast_unsigned()));
@@ -87,8 +89,8 @@ impl Collected for Listed<'_> {
                 let at = first + (column / L::GROUP * tile.height + a * g.stride.0) * g.run;
                 let [count, total] = *list;
                 self.taps[o * self.most + count.cast_unsigned() as usize] =
-                    [word(at), single::<L>(column % L::GROUP, dy[n])];
-                *list = [count + 1, total.wrapping_add(i32::from(dy[n]))];
+                    [word(at), single::<L>(column % L::GROUP, d)];
+                *list = [count + 1, total.wrapping_add(i32::from(d))];
             }
         }
     }
