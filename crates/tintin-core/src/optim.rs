@@ -265,13 +265,11 @@ fn descend(w: &mut [i8], g: &[i32], step: Step) {
     );
 }
 
-/// How many weights are at the rail, and their largest magnitude.
+/// How many weights are at the rail, and their largest magnitude: counted in vectors of bytes, which the weights of a block do not fill.
 #[inline(always)]
 fn extent(w: &[i8]) -> (usize, u8) {
     let (mut rail, mut top) = (0usize, 0u8);
-    // hosts count in vectors of bytes, which the weights of a block do not fill
-    let (blocks, rest) = if cfg!(feature = "std") { w.as_chunks::<128>() } else { (&[][..], w) };
-    for block in blocks {
+    for block in w.chunks(128) {
         let mut count = 0u8;
         for q in block {
             count += u8::from(q.unsigned_abs() == 127);
@@ -279,19 +277,23 @@ fn extent(w: &[i8]) -> (usize, u8) {
         }
         rail += usize::from(count);
     }
-    for q in rest {
-        rail += usize::from(q.unsigned_abs() == 127);
-        top = top.max(q.unsigned_abs());
-    }
     (rail, top)
 }
 
 /// Weight scale adjustment of one tensor (N20).
 pub fn adjust(w: &mut [i8], scale: &mut Scale) {
-    let (rail, top) = kernels::run(
-        #[inline(always)]
-        || extent(w),
-    );
+    let (mut rail, mut top) = (0usize, 0u8);
+    if cfg!(feature = "std") {
+        (rail, top) = kernels::run(
+            #[inline(always)]
+            || extent(w),
+        );
+    } else {
+        for q in &*w {
+            rail += usize::from(q.unsigned_abs() == 127);
+            top = top.max(q.unsigned_abs());
+        }
+    }
     if rail * 64 > w.len() && scale.d < 120 {
         downscale(w);
         scale.d += 1;

@@ -29,7 +29,7 @@ pub struct Draws(u32);
 impl Draws {
     /// The walk of (seed, step, layer, row).
     pub const fn new(seed: u32, step: u32, layer: u32, row: u32) -> Self {
-        Rows::new(seed, step, layer).row(row)
+        Self(absorb(absorb(absorb(absorb(GOLDEN, seed), step), layer), row))
     }
 
     /// The next element's 32 bits; the high ones are the good ones.
@@ -83,10 +83,12 @@ impl Draws {
     }
 }
 
-/// The draws of all rows of a layer in one step.
+/// The draws of all rows of a layer in one step, hashed as far as they have in common.
+#[cfg(feature = "std")]
 #[derive(Clone, Copy, Debug)]
 pub struct Rows(u32);
 
+#[cfg(feature = "std")]
 impl Rows {
     /// Those of (seed, step, layer).
     pub const fn new(seed: u32, step: u32, layer: u32) -> Self {
@@ -146,6 +148,14 @@ mod tests {
                 assert_eq!(lane, one.draw());
             }
             lanes.advance();
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "std")]
+    fn rows_of_a_layer_draw_as_single_ones() {
+        for row in [0, 1, 119, u32::MAX] {
+            assert_eq!(Rows::new(1, 2, 3).row(row).draw(), Draws::new(1, 2, 3, row).draw());
         }
     }
 

@@ -8,7 +8,9 @@ use crate::optim::{
     Alignment, NitiShift, Recipe, Rule, niti_row, tintin_outer, tintin_outer_row, tintin_row, tintin_rows,
 };
 use crate::rescale::peak;
-use crate::rng::{Draws, Rows};
+use crate::rng::Draws;
+#[cfg(feature = "std")]
+use crate::rng::Rows;
 use crate::slot::{Slot, SlotScales};
 use crate::tensor::Scale;
 
@@ -49,7 +51,7 @@ impl Update<'_> {
                         self.rows::<SET>(first..first + weights.len() / row);
                         let draws = self.draws();
                         self.step(weights, first, |w, g, first| {
-                            tintin_rows(w, g, row, a, rounding, |r| walk(draws, first + r));
+                            tintin_rows(w, g, row, a, rounding, |r| draws(first + r));
                         });
                     }
                 }
@@ -57,7 +59,7 @@ impl Update<'_> {
                     self.bias_row();
                     let a = self.alignment(self.error, self.scales.b, margin);
                     let g = &self.words[..rows];
-                    tintin_row(bias, g, a, self.recipe.rounding, walk(self.draws(), rows));
+                    tintin_row(bias, g, a, self.recipe.rounding, self.draws()(rows));
                 }
             }
             Rule::Niti => {
@@ -78,7 +80,7 @@ impl Update<'_> {
                         let draws = self.draws();
                         self.step(weights, first, |w, g, first| {
                             for (r, (w, g)) in w.chunks_exact_mut(row).zip(g.chunks_exact(row)).enumerate() {
-                                niti_row(w, g, n, rounding, walk(draws, first + r));
+                                niti_row(w, g, n, rounding, draws(first + r));
                             }
                         });
                     }
@@ -87,7 +89,7 @@ impl Update<'_> {
                     self.bias_row();
                     let g = &self.words[..rows];
                     if let Some(n) = NitiShift::new(peak(g), mu) {
-                        niti_row(bias, g, n, self.recipe.rounding, walk(self.draws(), rows));
+                        niti_row(bias, g, n, self.recipe.rounding, self.draws()(rows));
                     }
                 }
             }
@@ -98,7 +100,7 @@ impl Update<'_> {
     fn outer(&mut self, weights: &mut [i8], a: Alignment) {
         let row = self.slot.row as usize;
         let draws = self.draws();
-        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, |o| walk(draws, o)) {
+        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, draws) {
             return;
         }
         let top = self.x.iter().fold(0, |top, x| top.max(x.unsigned_abs()));
@@ -108,7 +110,7 @@ impl Update<'_> {
             let part = Outer::new(words, self.x, from);
             for (o, (w, &d)) in weights.chunks_exact_mut(row).zip(self.errors.dy).enumerate() {
                 if d != 0 {
-                    tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, walk(draws, o));
+                    tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, draws(o));
                 }
             }
             from = part.end();
@@ -180,13 +182,17 @@ impl Update<'_> {
         Alignment::new(gradient, weights, batch, shift, margin)
     }
 
-    /// The draws of all rows.
-    fn draws(&self) -> Rows {
-        Rows::new(self.state.seed, self.state.step, self.slot.index)
+    /// The draws of all rows. Where flash is short each is hashed from the start: nothing need be kept for it.
+    #[cfg(feature = "std")]
+    fn draws(&self) -> impl Fn(usize) -> Draws + Copy + use<> {
+        let rows = Rows::new(self.state.seed, self.state.step, self.slot.index);
+        move |row| rows.row(u32::try_from(row).unwrap_or(u32::MAX))
     }
-}
 
-/// Those of one row.
-fn walk(draws: Rows, row: usize) -> Draws {
-    draws.row(u32::try_from(row).unwrap_or(u32::MAX))
+    /// The same.
+    #[cfg(not(feature = "std"))]
+    fn draws(&self) -> impl Fn(usize) -> Draws + Copy + use<> {
+        let (state, layer) = (self.state, self.slot.index);
+        move |row| Draws::new(state.seed, state.step, layer, u32::try_from(row).unwrap_or(u32::MAX))
+    }
 }
