@@ -24,10 +24,6 @@ pub const fn parts_of_pass(n: usize, threads: usize) -> usize {
     at_most(n / LEAST_ELEMENTS, threads)
 }
 
-/// Looks for a part in vain after which a thread lets the system give its core away.
-#[cfg(feature = "threads")]
-const PATIENCE: u32 = 64;
-
 const fn at_most(parts: usize, most: usize) -> usize {
     // known when compiling, so that chips have no code for parts
     if parts == 0 || !cfg!(feature = "threads") {
@@ -121,45 +117,6 @@ pub fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) -> u32 
     left.max(right)
 }
 
-/// Runs `f`, which calls [`over`] again and again, on a thread of a rayon pool, and lets none of the others fall asleep meanwhile: a part of
-/// some microseconds is done before a thread would be awake. They take a core each; elsewhere than in a pool nothing is different.
-#[cfg(feature = "threads")]
-pub fn awake<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    use core::sync::atomic::{AtomicBool, Ordering};
-
-    /// Tells the others to stop, also if `f` panics.
-    struct End<'a>(&'a AtomicBool);
-
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Release);
-        }
-    }
-
-    let Some(own) = rayon::current_thread_index() else { return f() };
-    let ended = AtomicBool::new(false);
-    rayon::scope(|scope| {
-        // this thread, too, may come to its share while it waits for a part: it must not stay there
-        scope.spawn_broadcast(|_, thread| {
-            let mut idle = 0u32;
-            while thread.index() != own && !ended.load(Ordering::Acquire) {
-                if rayon::yield_now() == Some(rayon::Yield::Executed) {
-                    idle = 0;
-                    continue;
-                }
-                idle = idle.wrapping_add(1);
-                if idle.is_multiple_of(PATIENCE) {
-                    std::thread::yield_now(); // to who has no core
-                } else {
-                    core::hint::spin_loop();
-                }
-            }
-        });
-        let _end = End(&ended);
-        f()
-    })
-}
-
 /// Runs `f` on `work`.
 #[cfg(not(feature = "threads"))]
 #[inline(always)]
@@ -179,25 +136,6 @@ mod tests {
         assert_eq!([parts(1, 1 << 30, 8), parts(64, 10, 8), parts(0, 9, 8)], [1, 1, 1]);
         assert_eq!([parts_of_pass(100, 3), parts_of_pass(1 << 15, 3)], [1, 2]);
         assert_eq!([parts_to_add_up(511, 8), parts_to_add_up(2048, 8), parts_to_add_up(1 << 20, 8)], [1, 4, 8]);
-    }
-
-    #[test]
-    #[cfg(feature = "threads")]
-    fn threads_that_are_kept_awake_do_their_parts_and_are_let_go() {
-        let parts = || {
-            let mut seen = [0u32; 300];
-            for _ in 0..100 {
-                over(items(&mut seen[..], 1), 300, 3, &|seen: Share<&mut [u32]>| {
-                    seen.slice.iter_mut().for_each(|seen| *seen += 1);
-                    0
-                });
-            }
-            seen == [100; 300]
-        };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        assert!(pool.install(|| awake(parts)) && pool.install(|| awake(parts)) && awake(parts));
-        let broken = std::panic::AssertUnwindSafe(|| pool.install(|| awake(|| assert_eq!(1, 2))));
-        assert!(std::panic::catch_unwind(broken).is_err() && pool.install(|| awake(parts)));
     }
 
     #[test]

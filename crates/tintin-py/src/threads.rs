@@ -9,7 +9,6 @@ use std::thread::available_parallelism;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tintin_core::cut::awake;
 
 use crate::error::value;
 
@@ -102,7 +101,7 @@ pub fn pool(count: usize) -> PyResult<Option<Arc<ThreadPool>>> {
 /// Runs `f` in the pool, so that what it cuts is shared out there; without one on this thread.
 pub fn run<R: Send>(pool: Option<&ThreadPool>, f: impl FnOnce() -> R + Send) -> R {
     match pool {
-        Some(pool) => pool.install(|| awake(f)),
+        Some(pool) => pool.install(f),
         None => f(),
     }
 }
