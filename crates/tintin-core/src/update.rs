@@ -10,6 +10,8 @@ use crate::optim::{
 };
 use crate::rescale::peak;
 use crate::rng::Draws;
+#[cfg(feature = "std")]
+use crate::rng::Rows;
 use crate::slot::{Learns, Slot, SlotScales};
 use crate::tensor::Scale;
 
@@ -54,8 +56,9 @@ impl Update<'_> {
                     for (b, weights) in weights.chunks_mut(block * row).enumerate() {
                         let first = b * block;
                         self.rows::<SET>(first..first + weights.len() / row);
+                        let draws = self.draws();
                         self.step(weights, first, |w, g, first| {
-                            tintin_rows(w, g, row, a, rounding, |r| self.draws(first + r));
+                            tintin_rows(w, g, row, a, rounding, |r| draws(first + r));
                         });
                     }
                 }
@@ -63,7 +66,7 @@ impl Update<'_> {
                     self.bias_row();
                     let a = self.alignment(self.error, self.scales.b, margin);
                     let g = &self.words[..rows];
-                    tintin_row(bias, g, a, self.recipe.rounding, self.draws(rows));
+                    tintin_row(bias, g, a, self.recipe.rounding, self.draws()(rows));
                 }
             }
             Rule::Niti => {
@@ -81,9 +84,10 @@ impl Update<'_> {
                         if block < rows {
                             self.rows::<SET>(first..first + weights.len() / row);
                         }
+                        let draws = self.draws();
                         self.step(weights, first, |w, g, first| {
                             for (r, (w, g)) in w.chunks_exact_mut(row).zip(g.chunks_exact(row)).enumerate() {
-                                niti_row(w, g, n, rounding, self.draws(first + r));
+                                niti_row(w, g, n, rounding, draws(first + r));
                             }
                         });
                     }
@@ -92,7 +96,7 @@ impl Update<'_> {
                     self.bias_row();
                     let g = &self.words[..rows];
                     if let Some(n) = NitiShift::new(peak(g), mu) {
-                        niti_row(bias, g, n, self.recipe.rounding, self.draws(rows));
+                        niti_row(bias, g, n, self.recipe.rounding, self.draws()(rows));
                     }
                 }
             }
@@ -154,7 +158,8 @@ impl Update<'_> {
     /// The TinTin rule for a gradient that is an outer product.
     fn outer(&mut self, weights: &mut [i8], a: Alignment) {
         let row = self.slot.row as usize;
-        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, |o| self.draws(o)) {
+        let draws = self.draws();
+        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, draws) {
             return;
         }
         let top = self.x.iter().fold(0, |top, x| top.max(x.unsigned_abs()));
@@ -164,7 +169,7 @@ impl Update<'_> {
             let part = Outer::new(words, self.x, from);
             for (o, (w, &d)) in weights.chunks_exact_mut(row).zip(self.errors.dy).enumerate() {
                 if d != 0 {
-                    tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, self.draws(o));
+                    tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, draws(o));
                 }
             }
             from = part.end();
@@ -236,8 +241,17 @@ impl Update<'_> {
         Alignment::new(gradient, weights, batch, shift, margin)
     }
 
-    fn draws(&self, row: usize) -> Draws {
-        let row = u32::try_from(row).unwrap_or(u32::MAX);
-        Draws::new(self.state.seed, self.state.step, self.slot.index, row)
+    /// The draws of all rows. Where flash is short each is hashed from the start: nothing need be kept for it.
+    #[cfg(feature = "std")]
+    fn draws(&self) -> impl Fn(usize) -> Draws + Copy + use<> {
+        let rows = Rows::new(self.state.seed, self.state.step, self.slot.index);
+        move |row| rows.row(u32::try_from(row).unwrap_or(u32::MAX))
+    }
+
+    /// The same.
+    #[cfg(not(feature = "std"))]
+    fn draws(&self) -> impl Fn(usize) -> Draws + Copy + use<> {
+        let (state, layer) = (self.state, self.slot.index);
+        move |row| Draws::new(state.seed, state.step, layer, u32::try_from(row).unwrap_or(u32::MAX))
     }
 }
