@@ -12,6 +12,7 @@ net.memory(batch_size=1)          # RAM and flash on the device, byte by byte
 from . import datasets, features, models
 from ._tintin import FORMAT, NUMERICS, __version__, get_num_threads, kernels, set_num_threads
 from .history import History
+from .imports import Imported, ImportReport, from_onnx, load_safetensors, load_state_dict
 from .layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, ReLU
 from .memory import Memory
 from .model import Sequential, load
@@ -26,6 +27,8 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "History",
+    "ImportReport",
+    "Imported",
     "Layer",
     "Linear",
     "MaxPool2d",
@@ -38,9 +41,12 @@ __all__ = [
     "__version__",
     "datasets",
     "features",
+    "from_onnx",
     "get_num_threads",
     "kernels",
     "load",
+    "load_safetensors",
+    "load_state_dict",
     "models",
     "quantize",
     "set_num_threads",
