@@ -87,6 +87,8 @@ class _Reader:
         self.nodes = self._needed()
         self.uses = self._count()
         self.input = self._input(inputs[0], sample)
+        batch = inputs[0].type.tensor_type.shape.dim
+        self.batch = batch[0].dim_value or 1  # in case a Reshape repeats it
         self.known[inputs[0].name] = self.input
         self.found = FloatNet([], self.input.shape, {})
         types = onnx.TensorProto
@@ -396,7 +398,7 @@ class _Reader:
         total = math.prod(before)
         if len(wanted) == len(before) and all(size in (-1, old) for size, old in zip(wanted, before, strict=True)):
             return value
-        if len(wanted) == 2 and wanted[1] in (-1, total):
+        if len(wanted) == 2 and wanted[0] in (-1, 1, self.batch) and wanted[1] in (-1, total) and min(wanted) >= -1:
             return replace(value, rank=2)
         self._refuse(node, f"from {before} to {tuple(wanted)}; taken is (n, values)")
 
@@ -425,7 +427,7 @@ class _Reader:
         return given[0]  # type: ignore[no-any-return]
 
     def shape(self, node: Any, attributes: dict[str, Any], given: list[Any]) -> NDArray[np.int64]:
-        dims = given[0].dims()
+        dims = (self.batch, *given[0].dims()[1:])
         return np.asarray(dims[attributes.get("start", 0) : attributes.get("end", len(dims))], dtype=np.int64)
 
     # settings
@@ -471,4 +473,4 @@ def _perm(node: Any) -> tuple[int, ...]:
 
 
 def _title(node: Any) -> str:
-    return f"{node.op_type} {node.name or 'that makes ' + node.output[0]!r}"
+    return f"{node.op_type} {node.name or 'that makes ' + node.output[0]}"
