@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use tintin_core::kernels;
-use tintin_core::layers::{Backward, Conv2d, Errors, Forward, Gradient, Layer, Linear};
+use tintin_core::layers::{Backward, Conv2d, DepthwiseConv2d, Errors, Forward, Gradient, Layer, Linear};
 use tintin_core::rng::Draws;
 use tintin_core::shape::Shape;
 
@@ -254,6 +254,7 @@ fn main() {
         }
     }
     let (padded, three) = (|out| Conv2d::new(out, (3, 3)).padding((1, 1)), Shape::new);
+    let depthwise = DepthwiseConv2d::new((3, 3)).padding((1, 1));
     let layers = [
         ("LeNet-5 conv1, 28×28×1 → 6, 5×5", Layer::Conv2d(Conv2d::new(6, (5, 5)).padding((2, 2))), three(28, 28, 1)),
         ("LeNet-5 conv2, 14×14×6 → 16, 5×5", Layer::Conv2d(Conv2d::new(16, (5, 5))), three(14, 14, 6)),
@@ -264,6 +265,8 @@ fn main() {
         ("VGG conv4, 14×14×32 → 32, 3×3", Layer::Conv2d(padded(32)), three(14, 14, 32)),
         ("VGG conv5, 7×7×32 → 64, 3×3", Layer::Conv2d(padded(64)), three(7, 7, 32)),
         ("VGG conv6, 7×7×64 → 64, 3×3", Layer::Conv2d(padded(64)), three(7, 7, 64)),
+        ("depthwise, 16×16×64, 3×3", Layer::DepthwiseConv2d(depthwise), three(16, 16, 64)),
+        ("depthwise, 16×16×64, 3×3, stride 2", Layer::DepthwiseConv2d(depthwise.stride((2, 2))), three(16, 16, 64)),
         ("MLP dense, 784 → 200", Layer::Linear(Linear::new(200)), three(1, 1, 784)),
     ];
     println!("\n10^9 multiply-accumulates per second, and the share of the peak:\n");

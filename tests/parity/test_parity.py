@@ -12,7 +12,19 @@ from helpers import at_step, layer, resealed
 from test_vectors import TRACES, recipe_of
 
 import tintin
-from tintin import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, ReLU, datasets, device, models
+from tintin import (
+    AvgPool2d,
+    Conv2d,
+    DepthwiseConv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    datasets,
+    device,
+    models,
+)
 from tintin.device import frames
 from tintin.device.runner import DAMAGED, STEP
 
@@ -82,12 +94,15 @@ def random_layers(draw: np.random.Generator) -> tuple[list[tintin.Layer], tuple[
 
     shape = (int(draw.integers(1, 14)), int(draw.integers(1, 14)), int(draw.integers(1, 9)))
     layers: list[tintin.Layer] = []
-    kinds = ("conv", "conv", "conv", "relu", "max", "average", "global", "linear")
+    kinds = ("conv", "conv", "conv", "depthwise", "relu", "max", "average", "global", "linear")
     for kind in draw.choice(kinds, draw.integers(0, 6)):
         bias, kernel, stride = bool(draw.integers(2)), pair(1, 5), pair(1, 3)
-        if kind == "conv":
+        if kind in ("conv", "depthwise"):
             padding = (int(draw.integers(kernel[0])), int(draw.integers(kernel[1])))
-            layers.append(Conv2d(int(draw.integers(1, 18)), kernel, stride, padding, bias))
+            if kind == "depthwise":
+                layers.append(DepthwiseConv2d(kernel, stride, padding, bias))
+            else:
+                layers.append(Conv2d(int(draw.integers(1, 18)), kernel, stride, padding, bias))
         elif kind in ("max", "average"):
             layers.append((MaxPool2d if kind == "max" else AvgPool2d)(pair(1, 3), stride))
         elif kind == "linear":

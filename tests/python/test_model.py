@@ -118,6 +118,41 @@ def test_one_dimensional_signals_learn() -> None:
     assert net.score(x[300:], y[300:]) > 0.9
 
 
+def test_layers_of_signals_are_those_of_maps_of_height_one() -> None:
+    layers = [
+        tintin.Conv1d(8, 5, stride=2, padding=2, bias=True), ReLU(), tintin.DepthwiseConv1d(3, padding=1), ReLU(),
+        tintin.MaxPool1d(3, stride=2), tintin.AvgPool1d(2), Linear(3),
+    ]  # fmt: skip
+    assert layers == [
+        Conv2d(8, (1, 5), stride=(1, 2), padding=(0, 2), bias=True), ReLU(),
+        tintin.DepthwiseConv2d((1, 3), padding=(0, 1)), ReLU(),
+        MaxPool2d((1, 3), stride=(1, 2)), AvgPool2d((1, 2)), Linear(3),
+    ]  # fmt: skip
+    assert tintin.MaxPool1d(2) == MaxPool2d((1, 2)) and tintin.AvgPool1d(3, 1) == AvgPool2d((1, 3), stride=1)
+    net = Sequential(layers, input_shape=(1, 40, 2), seed=1)
+    assert Sequential.from_bytes(net.to_bytes()).layers == layers
+
+
+def test_a_depthwise_separable_net_learns_signals() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 400)
+    waves = np.sin(2 * np.pi * (y[:, None] + 1) * np.arange(32) / 16 + rng.uniform(0, 7, (400, 1)))
+    x = tintin.quantize(waves[..., None])
+    net = Sequential(
+        [
+            tintin.Conv1d(8, 5, padding=2), ReLU(), tintin.DepthwiseConv1d(5, stride=2, padding=2, bias=True), ReLU(),
+            tintin.Conv1d(16, 1, bias=True), ReLU(), tintin.GlobalAvgPool2d(), Linear(3, bias=True),
+        ],
+        input_shape=(1, 32, 1),
+        seed=0,
+    )  # fmt: skip
+    net.fit(x[:300], y[:300], epochs=25, batch_size=10)
+    assert net.score(x[300:], y[300:]) > 0.9
+    again = Sequential.from_bytes(net.to_bytes())
+    assert again.layers == net.layers and again.digest() == net.digest()
+    assert str(again.layers[2]) == "DepthwiseConv2d((1, 5), stride=(1, 2), padding=(0, 2), bias=True)"
+
+
 def test_fit_is_a_function_of_its_seed() -> None:
     found = []
     for seed in (7, 7, 8):

@@ -100,7 +100,8 @@ def nets(draw: Any) -> tuple[list[dict[str, Any]], tuple[int, int, int]]:
     """A small chain of any layers with something to train, and its input shape."""
     shape = first = (draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.integers(1, 2)))
     layers: list[dict[str, Any]] = []
-    kinds = ["Conv2d", "Linear", "ReLU", "ReLU", "MaxPool2d", "AvgPool2d", "GlobalAvgPool2d", "Flatten"]
+    kinds = ["Conv2d", "DepthwiseConv2d", "Linear", "ReLU", "ReLU", "MaxPool2d", "AvgPool2d", "GlobalAvgPool2d"]
+    kinds.append("Flatten")
     for _ in range(draw(st.integers(0, 5))):
         for layer_words in one(draw, draw(st.sampled_from(kinds)), shape):
             layers.append(layer_words)
@@ -116,12 +117,13 @@ def one(draw: Any, kind: str, shape: tuple[int, int, int]) -> list[dict[str, Any
         # the oracle's Linear reads flat arrays only
         flatten = [{"kind": "Flatten"}] if shape[:2] != (1, 1) or draw(st.booleans()) else []
         return [*flatten, {"kind": kind, "out_features": draw(st.integers(1, 6)), "bias": bias}]
-    if kind == "Conv2d":
+    if kind in ("Conv2d", "DepthwiseConv2d"):
         kernel = [draw(st.integers(1, 3)), draw(st.integers(1, 3))]
         # as much padding as a kernel may have, where the map alone is too small for it
         least = [max(0, -(-(k - extent) // 2)) for k, extent in zip(kernel, shape[:2], strict=True)]
+        channels = {"out_channels": draw(st.integers(1, 4))} if kind == "Conv2d" else {}
         return [{
-            "kind": kind, "out_channels": draw(st.integers(1, 4)), "kernel": kernel, "bias": bias,
+            "kind": kind, **channels, "kernel": kernel, "bias": bias,
             "stride": [draw(st.integers(1, 2)), draw(st.integers(1, 2))],
             "padding": [draw(st.integers(low, k - 1)) for low, k in zip(least, kernel, strict=True)],
         }]  # fmt: skip

@@ -34,6 +34,16 @@ def conv(outputs, kernel, stride=(1, 1), padding=(0, 0), bias=False):
     }
 
 
+def depthwise(kernel, stride=(1, 1), padding=(0, 0), bias=False):
+    return {
+        "kind": "DepthwiseConv2d",
+        "kernel": list(kernel),
+        "stride": list(stride),
+        "padding": list(padding),
+        "bias": bias,
+    }
+
+
 def max_pool(kernel=(2, 2), stride=(2, 2)):
     return {"kind": "MaxPool2d", "kernel": list(kernel), "stride": list(stride)}
 
@@ -164,8 +174,8 @@ def rails(rng, count):
     return [rng.choice((-127, 127)) for _ in range(count)]
 
 
-def layer_vectors():
-    rng = Random("layers")
+def layer_cases(rng):
+    """An empty list of cases, and what adds one."""
     cases = []
 
     def add(layer, shape, x, fill=mantissas, **kept):
@@ -189,6 +199,12 @@ def layer_vectors():
             case["dy"], case["dx"] = dy, o.average_input_error(layer, shape, dy)
         cases.append(case)
 
+    return cases, add
+
+
+def layer_vectors():
+    rng = Random("layers")
+    cases, add = layer_cases(rng)
     for layer, shape in [
         (linear(1), (1, 1, 1)),
         (linear(3), (1, 1, 5)),
@@ -239,6 +255,36 @@ def layer_vectors():
             add(layer, shape, mantissas(rng, size(shape), 2))  # many equal maxima
     return document(
         "N11, N14, N13 and their adjoints (N18), one sample: exact sums, no bias, no mask, no narrowing", cases=cases
+    )
+
+
+def depthwise_vectors():
+    """N27 in a file of its own: what was there before stays as it is."""
+    rng = Random("depthwise")
+    cases, add = layer_cases(rng)
+    starts = []
+    for k, (layer, shape) in enumerate([
+        (depthwise((1, 1)), (1, 1, 1)),
+        (depthwise((1, 1)), (3, 4, 5)),
+        (depthwise((3, 3), (1, 1), (1, 1)), (6, 5, 3)),
+        (depthwise((3, 3), (1, 1), (1, 1)), (4, 4, 17)),
+        (depthwise((3, 3), (2, 2), (1, 1)), (8, 7, 8)),
+        (depthwise((3, 3), (2, 2)), (8, 8, 2)),
+        (depthwise((5, 5), (1, 1), (4, 4)), (3, 9, 1)),
+        (depthwise((3, 2), (2, 1), (1, 0)), (7, 6, 4)),
+        (depthwise((2, 3), (1, 3), (0, 2)), (5, 8, 3)),
+        (depthwise((2, 2), (3, 3)), (8, 7, 2)),
+        (depthwise((1, 5), (1, 2), (0, 2)), (1, 16, 9)),
+        (depthwise((4, 4)), (4, 4, 33)),
+    ]):  # fmt: skip
+        add(layer, shape, mantissas(rng, size(shape)))
+        if size(shape) < 200:
+            add(layer, shape, rails(rng, size(shape)), rails)
+        rows, scale = o.initial_weights(*o.fans(layer, shape), shape[2], k, k)
+        flat = [q for row in rows for q in row]
+        starts.append({"layer": layer, "input": shape, "layer_index": k, "seed": k, "scale": scale, "w": flat})
+    return document(
+        "N27 as layers and initial have the others: sums and adjoints, initial weights", cases=cases, initial=starts
     )
 
 
@@ -704,6 +750,41 @@ def traces():
         seed=0,
     )
 
+    separable = [
+        conv(8, (3, 3), (1, 1), (1, 1), True),
+        RELU,
+        depthwise((3, 3), (2, 2), (1, 1), True),
+        RELU,
+        conv(12, (1, 1), bias=True),
+        RELU,
+        GLOBAL,
+        linear(4, True),
+    ]
+    yield trace(
+        "A depthwise separable block, as in DS-CNN",
+        "depthwise",
+        (9, 8, 1),
+        separable,
+        4,
+        14,
+        classes=4,
+        start=0,
+        change=1,
+    )
+    pooled = [
+        depthwise((3, 2), (1, 1), (1, 1)),
+        max_pool((3, 3), (2, 2)),
+        RELU,
+        depthwise((1, 3), (1, 2), (0, 1), True),
+        max_pool((2, 2), (1, 1)),
+        FLATTEN,
+        linear(3),
+    ]
+    comment = (
+        "Depthwise convolutions that take over pools, the first of them on the input; Pseudo, one odd channel count"
+    )
+    yield trace(comment, "depthwise_pooled", (12, 11, 3), pooled, 3, 12, rounding="Pseudo")
+
 
 def build():
     """File name -> text."""
@@ -713,6 +794,7 @@ def build():
         "draws": draw_vectors(),
         "initial": initial(),
         "layers": layer_vectors(),
+        "layers_depthwise": depthwise_vectors(),
         "narrow": narrowing(),
         "loss": losses(),
         "update": updates(),

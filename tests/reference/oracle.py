@@ -234,12 +234,15 @@ def output_shape(layer, shape):
     if kind == "Conv2d":
         ph, pw = layer["padding"]
         return (out_size(h, kh, sh, ph), out_size(w, kw, sw, pw), layer["out_channels"])
+    if kind == "DepthwiseConv2d":
+        ph, pw = layer["padding"]
+        return (out_size(h, kh, sh, ph), out_size(w, kw, sw, pw), c)
     assert kind in ("MaxPool2d", "AvgPool2d")
     return (out_size(h, kh, sh), out_size(w, kw, sw), c)
 
 
 def is_weighted(layer):
-    return layer["kind"] in ("Linear", "Conv2d")
+    return layer["kind"] in ("Linear", "Conv2d", "DepthwiseConv2d")
 
 
 def fans(layer, shape):
@@ -247,6 +250,8 @@ def fans(layer, shape):
     if layer["kind"] == "Linear":
         return shape[2], layer["out_features"]
     kh, kw = layer["kernel"]
+    if layer["kind"] == "DepthwiseConv2d":
+        return kh * kw, kh * kw  # N27
     return kh * kw * shape[2], kh * kw * layer["out_channels"]
 
 
@@ -271,6 +276,25 @@ def taps(layer, shape):
     return positions
 
 
+def depthwise_terms(layer, shape):
+    """N27: per output element, its channel c and the pairs (a * kw + b, place in x) whose products are summed."""
+    h, w, channels = shape
+    (kh, kw), (sh, sw), (ph, pw) = layer["kernel"], layer["stride"], layer["padding"]
+    oh, ow, _ = output_shape(layer, shape)
+    terms = []
+    for i in range(oh):
+        for j in range(ow):
+            for c in range(channels):
+                pairs = []
+                for a in range(kh):
+                    for b in range(kw):
+                        y, x = i * sh + a - ph, j * sw + b - pw
+                        if 0 <= y < h and 0 <= x < w:  # terms outside x are 0
+                            pairs.append((a * kw + b, (y * w + x) * channels + c))
+                terms.append((c, pairs))
+    return terms
+
+
 def windows(layer, shape):
     """N13, N14: per output element, the places in x of its window, in row-major order."""
     h, w, c = shape
@@ -288,9 +312,12 @@ def windows(layer, shape):
 
 
 def product_forward(layer, shape, x, w, start=None):
-    """N11: the sums of a Linear or Conv2d; start[o] is the bias's share (N12)."""
+    """N11, N27: the sums of a weighted layer; start[o] is the bias's share (N12)."""
     outputs = len(w)
     start = start or [0] * outputs
+    if layer["kind"] == "DepthwiseConv2d":
+        terms = depthwise_terms(layer, shape)
+        return checked_sums([start[c] + sum(w[c][k] * x[i] for k, i in pairs) for c, pairs in terms])
     acc = []
     for pairs in taps(layer, shape):
         for o in range(outputs):
@@ -300,9 +327,14 @@ def product_forward(layer, shape, x, w, start=None):
 
 
 def product_input_error(layer, shape, dy, w):
-    """N18: the adjoint of N11 with respect to x."""
+    """N18: the adjoint of N11 or N27 with respect to x."""
     outputs = len(w)
     dx = [0] * (shape[0] * shape[1] * shape[2])
+    if layer["kind"] == "DepthwiseConv2d":
+        for d, (c, pairs) in zip(dy, depthwise_terms(layer, shape), strict=True):
+            for k, i in pairs:
+                dx[i] += d * w[c][k]
+        return checked_sums(dx)
     for position, pairs in enumerate(taps(layer, shape)):
         for o in range(outputs):
             d = dy[position * outputs + o]
@@ -316,6 +348,11 @@ def product_input_error(layer, shape, dy, w):
 def product_gradient(layer, shape, x, dy, gw):
     """N18: adds one sample's share to the gradient rows gw."""
     outputs = len(gw)
+    if layer["kind"] == "DepthwiseConv2d":
+        for d, (c, pairs) in zip(dy, depthwise_terms(layer, shape), strict=True):
+            for k, i in pairs:
+                gw[c][k] += d * x[i]
+        return
     for position, pairs in enumerate(taps(layer, shape)):
         for o in range(outputs):
             d = dy[position * outputs + o]
@@ -558,7 +595,7 @@ class Block:
         self.layer = layer
         self.shape = shape  # of x
         self.sum_shape = output_shape(layer, shape)  # before a pool that is taken over
-        self.has_sums = layer["kind"] in ("Linear", "Conv2d", "AvgPool2d", "GlobalAvgPool2d")
+        self.has_sums = is_weighted(layer) or layer["kind"] in ("AvgPool2d", "GlobalAvgPool2d")
         self.relu = layer["kind"] == "ReLU"  # does what this block makes end in a ReLU?
         self.pool = None
         self.w = self.w_scale = self.b = self.b_scale = None

@@ -210,6 +210,7 @@ def dot(a, b):
         (make_vectors.conv(4, (3, 3), (1, 1), (1, 1)), (6, 5, 3)),
         (make_vectors.conv(3, (3, 2), (2, 1), (0, 1)), (7, 6, 2)),
         (make_vectors.conv(3, (1, 5), (1, 2), (0, 2)), (1, 17, 2)),
+        (make_vectors.depthwise((3, 2), (2, 1), (2, 1)), (7, 6, 3)),
     ],
 )
 def test_adjoints_of_products(layer, shape):
@@ -229,6 +230,25 @@ def test_conv_by_hand():
     layer = make_vectors.conv(1, (3, 3), (1, 1), (1, 1))
     w = [[0, 0, 0, 0, 1, 2, 0, 0, 0]]  # centre and its right neighbour
     assert o.product_forward(layer, (2, 2, 1), [1, 2, 3, 4], w) == [5, 2, 11, 4]
+
+
+def test_depthwise_by_hand():
+    layer = make_vectors.depthwise((1, 2), (1, 1), (0, 1))
+    w = [[1, 2], [10, 20]]  # two channels, each with its left neighbour and itself
+    x = [1, 3, 2, 4]  # two places
+    assert o.output_shape(layer, (1, 2, 2)) == (1, 3, 2)
+    assert o.product_forward(layer, (1, 2, 2), x, w) == [2, 60, 1 + 4, 30 + 80, 2, 40]
+    assert o.product_forward(layer, (1, 2, 2), x, w, [100, 1000])[:2] == [102, 1060]
+
+
+def test_depthwise_is_a_conv_of_each_channel():
+    rng, shape = Random(8), (5, 6, 3)
+    one = make_vectors.conv(1, (3, 2), (2, 1), (1, 1))
+    layer = make_vectors.depthwise((3, 2), (2, 1), (1, 1))
+    x, w = make_vectors.mantissas(rng, 90), [make_vectors.mantissas(rng, 6) for _ in range(3)]
+    y = o.product_forward(layer, shape, x, w)
+    for c in range(3):
+        assert y[c::3] == o.product_forward(one, (5, 6, 1), x[c::3], [w[c]])
 
 
 @pytest.mark.parametrize("layer", [make_vectors.avg_pool((3, 3), (2, 2)), make_vectors.GLOBAL])

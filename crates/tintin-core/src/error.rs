@@ -137,7 +137,7 @@ impl core::fmt::Display for FileError {
             Self::NotTin => f.write_str("not a .tin file: it does not begin with the bytes of one"),
             Self::Format { found } => write!(
                 f,
-                "file format {found}, this version reads format {}: use the tintin version that wrote it, or a newer one",
+                "file format {found}, this version reads format 1 to {}: use the tintin version that wrote it, or a newer one",
                 crate::FORMAT
             ),
             Self::Numerics { found } => write!(

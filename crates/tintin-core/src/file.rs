@@ -50,6 +50,11 @@ pub const fn list_sum(layers: &[Layer], input: Shape) -> u32 {
     sum
 }
 
+/// The first format that has a layer of this code.
+const fn format_of(code: u8) -> u16 {
+    if code < 8 { 1 } else { 2 }
+}
+
 const fn nibble_table() -> [u32; 16] {
     let (mut table, mut n) = ([0u32; 16], 0u32);
     while n < 16 {
@@ -109,7 +114,7 @@ impl Header {
             return Err(FileError::Length { found: bytes.len(), expected: HEAD + CRC });
         }
         let format = u16_at(bytes, 8);
-        if format != FORMAT {
+        if format == 0 || format > FORMAT {
             return Err(FileError::Format { found: format });
         }
         let numerics = u16_at(bytes, 10);
@@ -127,6 +132,19 @@ impl Header {
         }
         if crc32(part(bytes, end)) != u32_at(bytes, end) {
             return Err(FileError::Checksum("header"));
+        }
+        let (mut least, mut at) = (1, HEAD);
+        while at < end {
+            if format_of(bytes[at]) > least {
+                least = format_of(bytes[at]);
+            }
+            at += RECORD;
+        }
+        if least > format {
+            return Err(FileError::Value("layer record"));
+        }
+        if least < format {
+            return Err(FileError::Value("format: an older one holds these layers"));
         }
         let input = Shape::new(u32_at(bytes, 20), u32_at(bytes, 24), u32_at(bytes, 28));
         if input.checked_len().is_none() {
@@ -365,7 +383,8 @@ impl Contents<'_> {
         }
         let mut out = Pieces { sink, crc: u32::MAX };
         out.put(&MAGIC)?;
-        out.put(&FORMAT.to_le_bytes())?;
+        let format = self.layers.iter().fold(1, |least, layer| format_of(layer.pack()[0]).max(least));
+        out.put(&format.to_le_bytes())?;
         out.put(&NUMERICS.to_le_bytes())?;
         out.put(&length.to_le_bytes())?;
         out.put(&layers.to_le_bytes())?;

@@ -58,5 +58,5 @@ mod update;
 
 /// Version of the arithmetic: `docs/numerics.md`. Equal versions give equal bits.
 pub const NUMERICS: u16 = 1;
-/// Version of the file format: `docs/format.md`.
-pub const FORMAT: u16 = 1;
+/// Newest version of the file format, `docs/format.md`: older files are read, and a file is written in the oldest that holds its layers.
+pub const FORMAT: u16 = 2;

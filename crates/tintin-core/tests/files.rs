@@ -169,20 +169,36 @@ fn other_versions_are_named() {
         bytes[at..at + 2].copy_from_slice(&v.to_le_bytes());
         bytes
     };
-    for v in [0, 2, 0x0100, 0xFFFF] {
+    for v in [0, 3, 0x0100, 0xFFFF] {
         assert_eq!(read(&version(8, v)).unwrap_err(), FileError::Format { found: v });
         assert_eq!(read(&version(10, v)).unwrap_err(), FileError::Numerics { found: v });
     }
     // whatever else a newer version has, its number is told first
-    let mut newer = version(8, 2);
+    let mut newer = version(8, 3);
     newer.truncate(100);
-    assert_eq!(read(&newer).unwrap_err(), FileError::Format { found: 2 });
-    let told = FileError::Format { found: 2 }.to_string();
-    assert!(told.contains("file format 2") && told.contains("reads format 1"), "{told}");
+    assert_eq!(read(&newer).unwrap_err(), FileError::Format { found: 3 });
+    let told = FileError::Format { found: 3 }.to_string();
+    assert!(told.contains("file format 3") && told.contains("reads format 1 to 2"), "{told}");
     let told = FileError::Numerics { found: 7 }.to_string();
     assert!(told.contains("numerics version 7"), "{told}");
     assert_eq!(read(b"\x89PNG\r\n\x1a\n and so on").unwrap_err(), FileError::NotTin);
     assert_eq!(read(b"").unwrap_err(), FileError::NotTin);
+}
+
+/// A file is of the oldest format that holds its layers, and of no other.
+#[test]
+fn the_format_is_that_of_the_newest_layer() {
+    let depthwise = Layer::DepthwiseConv2d(DepthwiseConv2d::new((3, 3)));
+    for (layers, format) in [(vec![Layer::Linear(Linear::new(2))], 1), (vec![depthwise, Layer::Flatten(Flatten)], 2)] {
+        let bytes = Model::new(layers, Shape::new(4, 4, 2), 1).unwrap().to_bytes().unwrap();
+        assert_eq!(bytes[8..10], [format, 0]);
+        let mut other = bytes.clone();
+        other[8] = 3 - format;
+        seal(&mut other);
+        assert!(read(&bytes).is_ok());
+        let what = if format == 2 { "layer record" } else { "format: an older one holds these layers" };
+        assert_eq!(read(&other).unwrap_err(), FileError::Value(what));
+    }
 }
 
 /// Values with good check sums, each out of its range.

@@ -94,6 +94,7 @@ impl Draft {
             3 => Layer::GlobalAvgPool2d(GlobalAvgPool2d),
             4 => Layer::MaxPool2d(MaxPool2d { kernel, stride }),
             5 => Layer::ReLU(ReLU),
+            7 => Layer::DepthwiseConv2d(DepthwiseConv2d { kernel, stride, padding, bias }),
             _ => Layer::Flatten(Flatten),
         }
     }
@@ -106,7 +107,8 @@ fn shapes() -> impl Strategy<Value = Shape> {
 }
 
 fn layers_with_sums() -> impl Strategy<Value = (Layer, Shape)> {
-    (drafts(0..4), shapes()).prop_filter_map("does not fit", |(draft, xs)| {
+    let drafts = prop_oneof![4 => drafts(0..4), 2 => drafts(7..8)];
+    (drafts, shapes()).prop_filter_map("does not fit", |(draft, xs)| {
         let layer = draft.layer();
         layer.need(xs).is_ok().then_some((layer, xs))
     })
@@ -237,7 +239,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
 
 /// Drafts for the body of a net: maps that last, and every order of pool and ReLU.
 fn bodies() -> impl Strategy<Value = Vec<Draft>> {
-    let kinds = prop::sample::select(vec![0, 1, 1, 1, 1, 1, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6]);
+    let kinds = prop::sample::select(vec![0, 1, 1, 1, 1, 1, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 7, 7, 7]);
     let draft = (drafts(0..1), kinds, pairs(3), pairs(2));
     let draft = draft.prop_map(|(draft, kind, kernel, stride)| Draft { kind, kernel, stride, ..draft });
     prop::collection::vec(draft, 0..8)
@@ -262,7 +264,8 @@ fn cases() -> impl Strategy<Value = Case> {
                 }
             }
             // most nets end in a layer to train; all have one
-            let weights = layers.iter().any(|l| matches!(l, Layer::Linear(_) | Layer::Conv2d(_)));
+            let weights =
+                layers.iter().any(|l| matches!(l, Layer::Linear(_) | Layer::Conv2d(_) | Layer::DepthwiseConv2d(_)));
             if !weights || end > 0 {
                 layers.push(Layer::Linear(Linear::new(outputs)));
             }

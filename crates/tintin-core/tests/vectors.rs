@@ -83,6 +83,12 @@ fn layer(v: &Value) -> Layer {
             padding: pair(&v["padding"]),
             bias,
         }),
+        "DepthwiseConv2d" => Layer::DepthwiseConv2d(DepthwiseConv2d {
+            kernel: pair(&v["kernel"]),
+            stride: pair(&v["stride"]),
+            padding: pair(&v["padding"]),
+            bias,
+        }),
         "ReLU" => Layer::ReLU(ReLU),
         "Flatten" => Layer::Flatten(Flatten),
         "GlobalAvgPool2d" => Layer::GlobalAvgPool2d(GlobalAvgPool2d),
@@ -133,7 +139,8 @@ fn draws() {
 
 #[test]
 fn initial_weights() {
-    for c in cases(&read("initial.json"), "cases") {
+    let (file, depthwise) = (read("initial.json"), read("layers_depthwise.json"));
+    for c in cases(&file, "cases").iter().chain(cases(&depthwise, "initial")) {
         // Flatten in front moves the layer to its index and leaves flat inputs alone; ReLU leaves every input alone
         let index = int(&c["layer_index"]) as usize;
         let mut layers = vec![Layer::ReLU(ReLU); index];
@@ -158,7 +165,8 @@ fn narrowing() {
 
 #[test]
 fn layers() {
-    for c in cases(&read("layers.json"), "cases") {
+    let (file, depthwise) = (read("layers.json"), read("layers_depthwise.json"));
+    for c in cases(&file, "cases").iter().chain(cases(&depthwise, "cases")) {
         let (layer, xs) = (layer(&c["layer"]), shape(&c["input"]));
         let need = layer.need(xs).unwrap();
         let (x, dy) = (bytes(&c["x"]), bytes(&c["dy"]));

@@ -228,6 +228,46 @@ impl Conv2d {
     }
 }
 
+/// A convolution with one filter a channel: the same geometry, as many channels in `ys` as in `xs`.
+#[derive(Clone, Copy)]
+pub struct Depthwise(pub Conv2d);
+
+impl Depthwise {
+    /// `acc` (samples, rows, width, channels) += exact sums from the output row `first` on, if this machine has a kernel for it; else
+    /// false, nothing done.
+    pub fn sums(&self, x: &[i8], w: &[i8], acc: &mut [i32]) -> bool {
+        #[cfg(feature = "std")]
+        return host::depthwise_sums(host::machine(), &self.0, x, w, acc);
+        #[cfg(not(feature = "std"))]
+        {
+            let _ = (x, w, acc);
+            false
+        }
+    }
+
+    /// `acc` (samples, xs) += exact input errors (N18), as above.
+    pub fn input_errors(&self, w: &[i8], errors: Errors<'_>, acc: &mut [i32]) -> bool {
+        #[cfg(feature = "std")]
+        return host::depthwise_input_errors(host::machine(), &self.0, w, errors, acc);
+        #[cfg(not(feature = "std"))]
+        {
+            let _ = (w, errors, acc);
+            false
+        }
+    }
+
+    /// `acc` (channels, taps) += exact gradient (N18), as above.
+    pub fn gradient(&self, x: &[i8], errors: Errors<'_>, acc: &mut [i32]) -> bool {
+        #[cfg(feature = "std")]
+        return host::depthwise_gradient(host::machine(), &self.0, x, errors, acc);
+        #[cfg(not(feature = "std"))]
+        {
+            let _ = (x, errors, acc);
+            false
+        }
+    }
+}
+
 /// How far a weight row goes: w\[i\] = clip(w\[i\] − round(round(g\[i\], before, Nearest) · m, shift, Stochastic)) (N19).
 #[derive(Clone, Copy, Debug)]
 pub struct RowStep {

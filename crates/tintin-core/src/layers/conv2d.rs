@@ -335,13 +335,13 @@ impl Sums for Conv2d {
 
 /// Height and width as kernels take them.
 #[inline(always)]
-fn size((h, w): (u16, u16)) -> (usize, usize) {
+pub(super) fn size((h, w): (u16, u16)) -> (usize, usize) {
     (usize::from(h), usize::from(w))
 }
 
 /// The errors as kernels take them.
 #[inline(always)]
-fn direct_errors(errors: Errors<'_>) -> kernels::Errors<'_> {
+pub(super) fn direct_errors(errors: Errors<'_>) -> kernels::Errors<'_> {
     let Errors { dy, index, pool, ps } = errors;
     let (kernel, stride) = pool.map_or(((1, 1), (1, 1)), |pool| (size(pool.kernel), size(pool.stride)));
     kernels::Errors { dy, index, kernel, stride, ps }

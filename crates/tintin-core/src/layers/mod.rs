@@ -5,6 +5,7 @@
 
 mod avg_pool2d;
 mod conv2d;
+mod depthwise_conv2d;
 mod flatten;
 mod global_avg_pool2d;
 mod inside;
@@ -21,6 +22,7 @@ use crate::shape::Shape;
 
 pub use avg_pool2d::AvgPool2d;
 pub use conv2d::Conv2d;
+pub use depthwise_conv2d::DepthwiseConv2d;
 pub use flatten::Flatten;
 pub use global_avg_pool2d::GlobalAvgPool2d;
 use inside::Inside;
@@ -485,4 +487,5 @@ layers! {
     5 AvgPool2d sums,
     6 GlobalAvgPool2d sums,
     7 Flatten mantissas,
+    8 DepthwiseConv2d sums,
 }

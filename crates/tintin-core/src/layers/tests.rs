@@ -19,6 +19,12 @@ fn samples() -> Vec<(Layer, Shape)> {
         (Layer::Conv2d(Conv2d::new(3, (7, 6))), map), // kernel = input
         (Layer::Conv2d(Conv2d::new(2, (1, 5)).padding((0, 2)).stride((1, 3))), Shape::new(1, 23, 2)),
         (Layer::Conv2d(Conv2d::new(6, (2, 2)).stride((4, 4))), Shape::new(6, 6, 1)), // gaps between windows
+        (Layer::DepthwiseConv2d(DepthwiseConv2d::new((1, 1))), map),
+        (Layer::DepthwiseConv2d(DepthwiseConv2d::new((3, 3)).padding((1, 1))), Shape::new(7, 9, 37)),
+        (Layer::DepthwiseConv2d(DepthwiseConv2d::new((5, 4)).padding((4, 3)).stride((3, 2))), Shape::new(7, 6, 16)),
+        (Layer::DepthwiseConv2d(DepthwiseConv2d::new((7, 6))), map), // kernel = input
+        (Layer::DepthwiseConv2d(DepthwiseConv2d::new((1, 5)).padding((0, 2)).stride((1, 3))), Shape::new(1, 23, 2)),
+        (Layer::DepthwiseConv2d(DepthwiseConv2d::new((2, 2)).stride((4, 4))), Shape::new(6, 6, 1)),
         (Layer::AvgPool2d(AvgPool2d::new((2, 2))), map),
         (Layer::AvgPool2d(AvgPool2d::new((3, 3)).stride((2, 1))), map),
         (Layer::GlobalAvgPool2d(GlobalAvgPool2d), map),
@@ -119,6 +125,7 @@ fn records_round_trip_and_refuse_stray_bits() {
         Layer::Flatten(Flatten),
         Layer::MaxPool2d(MaxPool2d::new((3, 2)).stride((1, 4))),
         Layer::Linear(Linear::new(65_535).with_bias()),
+        Layer::DepthwiseConv2d(DepthwiseConv2d::new((3, 1)).with_bias()),
     ]);
     for layer in list {
         let record = layer.pack();
@@ -147,6 +154,18 @@ fn refusals_name_the_layer() {
         (
             Layer::Conv2d(Conv2d::new(65_535, (3, 3))),
             "layer 0 (Conv2d): sum of products could overflow 32 bits: fan-out too large, input 7 x 7 x 1",
+        ),
+        (
+            Layer::DepthwiseConv2d(DepthwiseConv2d::new((8, 7))),
+            "layer 0 (DepthwiseConv2d): kernel larger than the padded input, input 7 x 7 x 1",
+        ),
+        (
+            Layer::DepthwiseConv2d(DepthwiseConv2d::new((3, 3)).padding((0, 3))),
+            "layer 0 (DepthwiseConv2d): padding must be smaller than the kernel, input 7 x 7 x 1",
+        ),
+        (
+            Layer::DepthwiseConv2d(DepthwiseConv2d::new((365, 364)).padding((364, 363))),
+            "layer 0 (DepthwiseConv2d): sum of products could overflow 32 bits: fan-in too large, input 7 x 7 x 1",
         ),
         (Layer::Linear(Linear::new(0)), "layer 0 (Linear): no output features, input 7 x 7 x 1"),
         (

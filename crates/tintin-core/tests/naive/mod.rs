@@ -2,7 +2,7 @@
 //!
 //! A layer with sums is a list of products y += w · x; forward, backward and gradient read the same list three ways (N11, N14, N18).
 
-use tintin_core::layers::{AvgPool2d, Conv2d, Layer, MaxPool2d};
+use tintin_core::layers::{AvgPool2d, Conv2d, DepthwiseConv2d, Layer, MaxPool2d};
 use tintin_core::shape::Shape;
 
 /// One product: y\[y\] += w\[w\] · x\[x\].
@@ -45,6 +45,7 @@ pub fn naive(layer: Layer, xs: Shape) -> Naive {
             Naive { ys: Shape::flat(linear.out_features.into()), products: products.collect(), mean: vec![] }
         }
         Layer::Conv2d(conv) => convolution(conv, xs),
+        Layer::DepthwiseConv2d(conv) => depthwise(conv, xs),
         Layer::AvgPool2d(pool) => average(pool, xs),
         Layer::GlobalAvgPool2d(_) => {
             average(AvgPool2d::new((u16::try_from(xs.h).unwrap(), u16::try_from(xs.w).unwrap())), xs)
@@ -78,6 +79,29 @@ fn convolution(conv: Conv2d, xs: Shape) -> Naive {
                             });
                         }
                     }
+                }
+            }
+        }
+    }
+    Naive { ys, products, mean: vec![] }
+}
+
+/// N27: channel by channel, from the place in x to the outputs it is a term of.
+fn depthwise(conv: DepthwiseConv2d, xs: Shape) -> Naive {
+    let DepthwiseConv2d { kernel, stride, padding, .. } = conv;
+    let ys = Shape::new(extent(xs.h, kernel.0, stride.0, padding.0), extent(xs.w, kernel.1, stride.1, padding.1), xs.c);
+    let ((kh, kw), (sh, sw), (ph, pw)) = (pair(kernel), pair(stride), pair(padding));
+    let mut products = vec![];
+    for (row, column) in places(xs) {
+        for (i, j) in places(ys) {
+            for ch in 0..xs.c as usize {
+                let (a, b) = ((row + ph).checked_sub(i * sh), (column + pw).checked_sub(j * sw));
+                if let (Some(a), Some(b)) = (a.filter(|&a| a < kh), b.filter(|&b| b < kw)) {
+                    products.push(Product {
+                        y: at(ys, i, j, ch),
+                        w: (ch * kh + a) * kw + b,
+                        x: at(xs, row, column, ch),
+                    });
                 }
             }
         }

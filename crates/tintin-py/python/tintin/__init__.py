@@ -13,7 +13,21 @@ from . import datasets, features, models
 from ._tintin import FORMAT, NUMERICS, __version__, get_num_threads, kernels, set_num_threads
 from .history import History
 from .imports import Imported, ImportReport, from_onnx, load_safetensors, load_state_dict
-from .layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, ReLU
+from .layers import (
+    AvgPool1d,
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    DepthwiseConv1d,
+    DepthwiseConv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool1d,
+    MaxPool2d,
+    ReLU,
+)
 from .memory import Memory
 from .model import Sequential, load
 from .optimizers import Niti, TinTin
@@ -22,8 +36,12 @@ from .quantize import Quantized, quantize
 __all__ = [
     "FORMAT",
     "NUMERICS",
+    "AvgPool1d",
     "AvgPool2d",
+    "Conv1d",
     "Conv2d",
+    "DepthwiseConv1d",
+    "DepthwiseConv2d",
     "Flatten",
     "GlobalAvgPool2d",
     "History",
@@ -31,6 +49,7 @@ __all__ = [
     "Imported",
     "Layer",
     "Linear",
+    "MaxPool1d",
     "MaxPool2d",
     "Memory",
     "Niti",

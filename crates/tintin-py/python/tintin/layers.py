@@ -1,8 +1,9 @@
 """Layers, with the names and arguments of PyTorch. Input and output are (height, width, channels), channels last.
 
-All are settings only; the arithmetic is the engine's (`docs/numerics.md`, N11 to N14). Sizes given as one int serve
-height and width. Outputs, kernels and strides are 1 to 65535, paddings 0 to 65535: a layer raises ValueError beyond,
-and TypeError for what is no whole number. Whether layers can follow each other is checked by `Sequential`.
+All are settings only; the arithmetic is the engine's (`docs/numerics.md`, N11 to N14, N27). Sizes given as one int
+serve height and width. Signals are maps of height 1, (1, length, channels): `Conv1d` and its kin make layers for them.
+Outputs, kernels and strides are 1 to 65535, paddings 0 to 65535: a layer raises ValueError beyond, and TypeError for
+what is no whole number. Whether layers can follow each other is checked by `Sequential`.
 """
 
 from __future__ import annotations
@@ -90,6 +91,21 @@ class Conv2d(Layer):
 
 
 @dataclass(frozen=True)
+class DepthwiseConv2d(Layer):
+    """Convolution of every channel with a filter of its own, zero padding: `groups=channels` of PyTorch's Conv2d.
+
+    Weights (channels, kernel height, width); as many channels come out as go in, and a Conv2d with kernel_size=1 behind
+    mixes them. kernel_size, stride: 1 to 65535; the kernel is no larger than the padded input. padding: 0 up to
+    kernel_size - 1, on both sides. bias: one per channel.
+    """
+
+    kernel_size: int | Pair
+    stride: int | Pair = 1
+    padding: int | Pair = 0
+    bias: bool = False
+
+
+@dataclass(frozen=True)
 class ReLU(Layer):
     """max(x, 0)."""
 
@@ -128,8 +144,36 @@ class Flatten(Layer):
 
 #: every layer, by the engine's name
 LAYERS: dict[str, type[Layer]] = {
-    layer.__name__: layer for layer in (Linear, Conv2d, ReLU, MaxPool2d, AvgPool2d, GlobalAvgPool2d, Flatten)
+    layer.__name__: layer
+    for layer in (Linear, Conv2d, ReLU, MaxPool2d, AvgPool2d, GlobalAvgPool2d, Flatten, DepthwiseConv2d)
 }
+
+
+# Signals: functions, so that a list of layers and the file made of it name the same layers.
+
+
+def Conv1d(out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0, bias: bool = False) -> Conv2d:
+    """The `Conv2d` of height 1, for input of shape (1, length, channels)."""
+    kernel, step, zeros = _along("Conv1d", kernel_size, stride, padding)
+    return Conv2d(out_channels, kernel, step, zeros, bias)
+
+
+def DepthwiseConv1d(kernel_size: int, stride: int = 1, padding: int = 0, bias: bool = False) -> DepthwiseConv2d:
+    """The `DepthwiseConv2d` of height 1, for input of shape (1, length, channels)."""
+    kernel, step, zeros = _along("DepthwiseConv1d", kernel_size, stride, padding)
+    return DepthwiseConv2d(kernel, step, zeros, bias)
+
+
+def MaxPool1d(kernel_size: int, stride: int | None = None) -> MaxPool2d:
+    """The `MaxPool2d` of height 1; `stride` defaults to `kernel_size`."""
+    kernel, step, _ = _along("MaxPool1d", kernel_size, kernel_size if stride is None else stride)
+    return MaxPool2d(kernel, step)
+
+
+def AvgPool1d(kernel_size: int, stride: int | None = None) -> AvgPool2d:
+    """The `AvgPool2d` of height 1; `stride` defaults to `kernel_size`."""
+    kernel, step, _ = _along("AvgPool1d", kernel_size, kernel_size if stride is None else stride)
+    return AvgPool2d(kernel, step)
 
 
 def from_spec(spec: Spec) -> Layer:
@@ -141,6 +185,15 @@ def from_spec(spec: Spec) -> Layer:
     }  # fmt: skip
     layer = LAYERS[name]
     return layer(**{field.name: given[field.name] for field in fields(layer)})
+
+
+def _along(layer: str, kernel_size: int, stride: int, padding: int = 0) -> tuple[Pair, Pair, Pair]:
+    """Kernel, stride and padding along a signal."""
+    return (
+        (1, _whole(layer, "kernel_size", kernel_size, 1)),
+        (1, _whole(layer, "stride", stride, 1)),
+        (0, _whole(layer, "padding", padding, 0)),
+    )
 
 
 def _whole(layer: str, name: str, value: Any, least: int) -> int:

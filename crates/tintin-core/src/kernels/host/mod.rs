@@ -11,6 +11,7 @@ mod aarch64;
 mod avx2;
 mod conv2d;
 mod correlate;
+mod depthwise;
 mod descend;
 mod every;
 mod filters;
@@ -33,6 +34,7 @@ mod x86_64;
 
 pub use conv2d::Convolution;
 pub use correlate::gradient;
+pub use depthwise::{depthwise_gradient, depthwise_input_errors, depthwise_sums};
 pub use descend::{descend_outer, descend_rows};
 pub use lanes::Kernel;
 pub use machine::{Machine, machine};
