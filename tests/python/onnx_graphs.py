@@ -47,7 +47,11 @@ class Graph:
     def conv(self, out: int, given: int, kernel: tuple[int, ...], source: str | None = None, **attributes: Any) -> str:
         bias = self.draw(out)
         return self.node(
-            "Conv", source or self.last, self.draw(out, given // attributes.get("group", 1), *kernel), bias, **attributes
+            "Conv",
+            source or self.last,
+            self.draw(out, given // attributes.get("group", 1), *kernel),
+            bias,
+            **attributes,
         )
 
     def norm(self, channels: int, source: str | None = None) -> str:

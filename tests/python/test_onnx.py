@@ -269,7 +269,9 @@ def test_pixels_and_mean() -> None:
     found = read(g.bytes(), (8, 8, 3), False)
     folded = fold_input(found, mean, std, 256 / 255, may_add_bias=True)
     outputs = folded.forward(pixels / 256)[-1].reshape(50, -1)
-    np.testing.assert_allclose(outputs, g.reference(np.moveaxis((pixels / 255 - mean) / std, -1, 1)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        outputs, g.reference(np.moveaxis((pixels / 255 - mean) / std, -1, 1)), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_uneven_channels_are_made_even() -> None:

@@ -122,7 +122,7 @@ class _Reader:
         if not isinstance(end, Value) or end.index == INPUT:
             raise ValueError("the output of the file does not depend on its input, or is the input")
         if end.rank == 2 and end.shape[:2] != (1, 1):
-            end = self._emit(None, Flatten(), end)
+            end = self._flat(None, end)
             self.found.notes.append("the outputs are a flattened map, in the order height, width, channels")
         return self.found
 
@@ -235,6 +235,10 @@ class _Reader:
         flat = value.rank == 2 and value.shape[:2] != (1, 1)  # more constants than the layer has rows
         return value.index if kind(self.found.layers[value.index]) in WEIGHTED and not flat else None
 
+    def _flat(self, node: Any, value: Value) -> Value:
+        """The value behind a Flatten, if it is a flat one and was a map."""
+        return self._emit(node, Flatten(), value) if value.rank == 2 and value.shape[:2] != (1, 1) else value
+
     def _spread(self, node: Any, values: Floats, value: Value) -> Floats:
         """One number per channel or flat element, as the engine orders them."""
         count = math.prod(value.shape) if value.rank == 2 else value.shape[2]
@@ -251,10 +255,9 @@ class _Reader:
         own = self._own(name, value)
         gain, offset = self._spread(node, gain, value), self._spread(node, offset, value)
         if own is None:
-            if value.rank == 2 and value.shape[:2] != (1, 1):
-                value = self._emit(node, Flatten(), value)
             layer = self._layer(node, "DepthwiseConv2d")(1, bias=True)
-            return self._emit(node, layer, value, Weights(gain.reshape(-1, 1, 1), offset))
+            made = self._emit(node, layer, self._flat(node, value), Weights(gain.reshape(-1, 1, 1), offset))
+            return replace(made, shape=value.shape)  # a flat value stays one of its map: a Linear asks for its order
         weights = self.found.weights[own]
         weights.bias = weights.biases() * gain + offset
         weights.weight = weights.weight * gain.reshape(-1, *[1] * (weights.weight.ndim - 1))
@@ -301,8 +304,7 @@ class _Reader:
         outputs = len(weight)
         if not value.last:
             weight = channels_last(weight, value.shape)
-        if value.shape[:2] != (1, 1):
-            value = self._emit(node, Flatten(), value)
+        value = self._flat(node, value)
         if bias is not None:
             bias = np.broadcast_to(bias.reshape(-1), (outputs,)).copy()
         layer = Linear(outputs, bias=bias is not None)

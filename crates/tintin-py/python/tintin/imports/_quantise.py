@@ -162,7 +162,8 @@ def _reader(net: FloatNet, i: int) -> tuple[int, int] | None:
             return None
         name = kind(net.layers[j])
         if name in WEIGHTED:
-            return i, j
+            flat = any(kind(layer) == "Flatten" for layer in net.layers[i:j])
+            return None if flat and name == "DepthwiseConv2d" else (i, j)  # flat, a channel is many
         if name not in ("ReLU", "Flatten", "MaxPool2d", "AvgPool2d", "GlobalAvgPool2d"):
             return None
     return None
