@@ -133,9 +133,8 @@ def test_trained_floats_fit() -> None:
             into = channels if isinstance(layer, Conv2d) else 1
             fan_in = into * layer.kernel_size[0] * layer.kernel_size[1]
             state[f"{i}.weight"] = rng.normal(size=(out, into, *layer.kernel_size)) * (2 / fan_in) ** 0.5
-            state |= {
-                f"{i}n.{key}": rng.uniform(0.5, 1, out) for key in ("weight", "bias", "running_mean", "running_var")
-            }
+            for key in ("weight", "bias", "running_mean", "running_var"):
+                state[f"{i}n.{key}"] = rng.uniform(0.5, 1, out)
             channels = out
     state["head.weight"], state["head.bias"] = rng.normal(size=(4, channels)), rng.normal(size=4)
     x = tintin.quantize(rng.normal(size=(20, 12, 8, 1)))
