@@ -246,6 +246,9 @@ def test_file_like_kinds_of_a_model() -> None:
     x = samples(4, 12, 12, 1)
     one, _ = tintin.from_onnx(graph.model(), x)
     assert one == tintin.from_onnx(bytearray(graph.bytes()), x).net
+    refused(ValueError, "no ONNX file", call=lambda: tintin.from_onnx(b"\xff" * 40, x))
+    refused(ValueError, "no graph", call=lambda: tintin.from_onnx(b"", x))
+    refused(FileNotFoundError, "nowhere.onnx", call=lambda: tintin.from_onnx("nowhere.onnx", x))
     refused(TypeError, "path, bytes or a ModelProto", call=lambda: tintin.from_onnx(io.BytesIO(), x))
 
 
@@ -353,7 +356,7 @@ def two_inputs() -> Graph:
         (one("Add", np.ones((1, 3, 1, 1), np.float32)), ["Add culprit"]),
         (one("BatchNormalization", *[np.ones(3, np.float32)] * 4), ["BatchNormalization culprit", "3 constants for 4"]),
         (two_inputs, ["Add culprit", "input of the net"]),
-        (lambda: Graph(("n", 2, 3, 4, 5)), ["5 axes"]),
+        (lambda: Graph(("n", 2, 3, 4, 5)), ["input x has 5 axes"]),
     ],
 )
 def test_what_is_refused(make: Callable[[], Graph], parts: list[str]) -> None:

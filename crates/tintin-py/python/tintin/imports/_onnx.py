@@ -57,14 +57,21 @@ Known = Value | NDArray[Any]
 def read(model: Any, sample: tuple[int, ...], clip_as_relu: bool) -> FloatNet:
     """Layers and float weights of a model; `sample` is the shape of one calibration sample."""
     onnx = _extras.require("onnx", "tintin.from_onnx")
-    if isinstance(model, (bytes, bytearray)):
-        loaded = onnx.load_from_string(bytes(model))
-    elif hasattr(model, "graph"):
-        loaded = model
-    elif isinstance(model, (str, os.PathLike)):
-        loaded = onnx.load(os.fspath(model))
-    else:
+    if hasattr(model, "graph"):
+        return _Reader(onnx, model, sample, clip_as_relu).net()
+    if not isinstance(model, (bytes, bytearray, str, os.PathLike)):
         raise TypeError(f"model must be a path, bytes or a ModelProto, got {type(model).__name__}")
+    given = bytes(model) if isinstance(model, (bytes, bytearray)) else os.fspath(model)
+    try:
+        loaded = onnx.load_from_string(given) if isinstance(given, bytes) else onnx.load(given)
+    except OSError:
+        raise
+    except Exception as error:  # what protobuf raises has no common base
+        raise ValueError(
+            f"{'the bytes are' if isinstance(given, bytes) else f'{given} is'} no ONNX file: {error}"
+        ) from None
+    if not loaded.graph.node:
+        raise ValueError("the ONNX file holds no graph")
     return _Reader(onnx, loaded, sample, clip_as_relu).net()
 
 
