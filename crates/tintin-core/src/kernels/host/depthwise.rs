@@ -157,17 +157,14 @@ impl Axis {
     #[inline(always)]
     fn both(conv: &Conv2d) -> [Self; 2] {
         let Conv2d { kernel, stride, padding, xs, ys, .. } = *conv;
-        let axis = |kernel, stride, padding, inputs, outputs: u32| Self {
+        let axis = |kernel, stride, padding, inputs: u32, outputs: u32| Self {
             kernel,
             stride,
             padding,
             inputs: inputs as usize,
             outputs: outputs as usize,
         };
-        [
-            axis(kernel.0, stride.0, padding.0, xs.h as usize, ys.h),
-            axis(kernel.1, stride.1, padding.1, xs.w as usize, ys.w),
-        ]
+        [axis(kernel.0, stride.0, padding.0, xs.h, ys.h), axis(kernel.1, stride.1, padding.1, xs.w, ys.w)]
     }
 
     /// The output places whose `tap` lies inside the input.
