@@ -8,7 +8,6 @@ but the last output is preceded by a Branch, and an Add names its other side.
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from .. import _extras
 from .. import layers as _layers
 from ..layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, Layer, Linear, MaxPool2d, ReLU
 from ._float import WEIGHTED, FloatNet, Floats, Shape, Weights, channels_last, kind, output_shape
+from ._onnx_file import load, perm_of, title
 
 INPUT = -1
 #: of Transpose: channels first to last and back
@@ -57,22 +57,7 @@ Known = Value | NDArray[Any]
 def read(model: Any, sample: tuple[int, ...], clip_as_relu: bool) -> FloatNet:
     """Layers and float weights of a model; `sample` is the shape of one calibration sample."""
     onnx = _extras.require("onnx", "tintin.from_onnx")
-    if hasattr(model, "graph"):
-        return _Reader(onnx, model, sample, clip_as_relu).net()
-    if not isinstance(model, (bytes, bytearray, str, os.PathLike)):
-        raise TypeError(f"model must be a path, bytes or a ModelProto, got {type(model).__name__}")
-    given = bytes(model) if isinstance(model, (bytes, bytearray)) else os.fspath(model)
-    try:
-        loaded = onnx.load_from_string(given) if isinstance(given, bytes) else onnx.load(given)
-    except OSError:
-        raise
-    except Exception as error:  # what protobuf raises has no common base
-        raise ValueError(
-            f"{'the bytes are' if isinstance(given, bytes) else f'{given} is'} no ONNX file: {error}"
-        ) from None
-    if not loaded.graph.node:
-        raise ValueError("the ONNX file holds no graph")
-    return _Reader(onnx, loaded, sample, clip_as_relu).net()
+    return _Reader(onnx, load(onnx, model), sample, clip_as_relu).net()
 
 
 class _Reader:
@@ -166,7 +151,7 @@ class _Reader:
                 f"input {entry.name} has {rank} axes; the engine takes (n, values), (n, c, w), (n, c, h, w)"
             )
         readers = [node for node in self.nodes if entry.name in node.input]
-        last = rank == 4 and all(node.op_type == "Transpose" and _perm(node) == TO_FIRST for node in readers)
+        last = rank == 4 and all(node.op_type == "Transpose" and perm_of(node) == TO_FIRST for node in readers)
         sizes = [(dims[-1],) if rank == 2 else (*dims[1:], dims[0]) if not last else tuple(dims)][0]
         if not all(sizes):
             if len(sample) != len(sizes):
@@ -205,7 +190,7 @@ class _Reader:
         return found
 
     def _refuse(self, node: Any, why: str) -> NoReturn:
-        raise ValueError(f"{_title(node)}: {why}")
+        raise ValueError(f"{title(node)}: {why}")
 
     # layers
 
@@ -222,7 +207,7 @@ class _Reader:
 
     def _append(self, node: Any, layer: Layer) -> None:
         self.found.layers.append(layer)
-        self.found.nodes.append("the output" if node is None else _title(node))
+        self.found.nodes.append("the output" if node is None else title(node))
 
     def _layer(self, node: Any, name: str) -> Callable[..., Layer]:
         if name not in _layers.LAYERS:
@@ -360,9 +345,9 @@ class _Reader:
         value = self._emit(node, ReLU(), given[0])
         if high < 3e38:  # float32's largest stands for no bound
             if self.clip_as_relu:
-                self.found.notes.append(f"{_title(node)}: its upper bound {high:g} is left out")
+                self.found.notes.append(f"{title(node)}: its upper bound {high:g} is left out")
             else:
-                self.found.limits[value.index] = _title(node), high
+                self.found.limits[value.index] = title(node), high
         return value
 
     def pool(self, node: Any, attributes: dict[str, Any], given: list[Any]) -> Value:
@@ -419,7 +404,7 @@ class _Reader:
 
     def transpose(self, node: Any, attributes: dict[str, Any], given: list[Any]) -> Value:
         value: Value = given[0]
-        perm = _perm(node)
+        perm = perm_of(node)
         if value.rank == 4 and perm == (TO_FIRST if value.last else TO_LAST):
             return replace(value, last=not value.last)
         self._refuse(node, f"{perm} is not taken, only channels first to last and back")
@@ -432,7 +417,7 @@ class _Reader:
     def softmax(self, node: Any, attributes: dict[str, Any], given: list[Any]) -> Known:
         if node.output[0] != self.graph.output[0].name:
             self._refuse(node, "it is taken at the end of a net only")
-        self.found.notes.append(f"{_title(node)} is left out: outputs are those before it")
+        self.found.notes.append(f"{title(node)} is left out: outputs are those before it")
         return given[0]  # type: ignore[no-any-return]
 
     def shape(self, node: Any, attributes: dict[str, Any], given: list[Any]) -> NDArray[np.int64]:
@@ -475,11 +460,3 @@ class _Reader:
             (int(stride_pair[0]), int(stride_pair[1])),
             (int(pad_pair[0]), int(pad_pair[1])),
         )
-
-
-def _perm(node: Any) -> tuple[int, ...]:
-    return next((tuple(entry.ints) for entry in node.attribute if entry.name == "perm"), ())
-
-
-def _title(node: Any) -> str:
-    return f"{node.op_type} {node.name or 'that makes ' + node.output[0]}"
