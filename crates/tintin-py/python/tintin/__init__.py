@@ -9,7 +9,7 @@ net.score(data.x_test, data.y_test)
 net.memory(batch_size=1)          # RAM and flash on the device, byte by byte
 """
 
-from . import datasets, features, models
+from . import datasets, features, models, zoo
 from ._tintin import FORMAT, NUMERICS, __version__, get_num_threads, kernels, set_num_threads
 from .history import History
 from .imports import Imported, ImportReport, from_onnx, load_safetensors, load_state_dict
@@ -69,4 +69,5 @@ __all__ = [
     "models",
     "quantize",
     "set_num_threads",
+    "zoo",
 ]
