@@ -3,19 +3,19 @@
 //! Once a plan exists nothing here fails, allocates, or knows which machine it is on. Slices of a wrong length are the
 //! caller's bug and panic; owners (`Arena`, `heap::Model`) hand out the planned ones.
 
+use crate::backward::After;
 use crate::cut::{items, over, parts_of_pass, scratch};
 use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
 use crate::forward::SumsCall;
-use crate::backward::After;
 use crate::layers::{ALL, BRANCHES, CHOSEN, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
 use crate::plan::{INPUT, Learns, Sizes, Slot, SlotScales, layer_set};
 use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, root, widened};
-use crate::signs::keep;
 use crate::rng::{Draws, INITIAL};
+use crate::signs::keep;
 use crate::tensor::{Scale, Tensor};
 
 /// What a net keeps besides weights and scales.
@@ -417,4 +417,3 @@ pub(crate) fn narrow_cut(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], thre
     });
     widened(scale, k)
 }
-

@@ -1,8 +1,8 @@
 //! The update of a slot: exact gradient rows, a block at a time, and the rule that turns each into new weights (N19, N21).
 
 use crate::cut::{items, over, parts_of_pass, scratch};
-use crate::kernels::Outer;
 use crate::fewshot::is_set;
+use crate::kernels::Outer;
 use crate::layers::{BIAS, CHOSEN, Errors, Gradient};
 use crate::net::State;
 use crate::optim::{
@@ -107,7 +107,7 @@ impl Update<'_> {
     fn partly<const SET: u32>(&mut self, weights: &mut [i8], bias: &mut [i8]) {
         let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
         let (recipe, step) = (self.recipe, self.state.step);
-        let rounding = recipe.rounding;
+        let (rounding, draws) = (recipe.rounding, self.draws());
         let learn = if self.slot.trains_weights() { rows } else { 0 };
         // the largest gradient of all rows decides NITI's shift, so its rows are summed twice
         let mut top = 0;
@@ -118,11 +118,11 @@ impl Update<'_> {
                 let (w, g) = (&mut weights[o * row..][..row], &self.words[..row]);
                 match recipe.rule {
                     Rule::TinTin { margin } if last => {
-                        tintin_row(w, g, self.alignment(self.gradient, self.scales.w, margin), rounding, self.draws(o));
+                        tintin_row(w, g, self.alignment(self.gradient, self.scales.w, margin), rounding, draws(o));
                     }
                     Rule::Niti if last => {
                         if let Some(n) = niti {
-                            niti_row(w, g, n, rounding, self.draws(o));
+                            niti_row(w, g, n, rounding, draws(o));
                         }
                     }
                     _ => top = peak(g).max(top),
@@ -145,11 +145,11 @@ impl Update<'_> {
         match recipe.rule {
             Rule::TinTin { margin } => {
                 let a = self.alignment(self.error, self.scales.b, margin);
-                tintin_row(bias, g, a, rounding, self.draws(rows));
+                tintin_row(bias, g, a, rounding, draws(rows));
             }
             Rule::Niti => {
                 if let Some(n) = NitiShift::new(peak(g), recipe.mu(step)) {
-                    niti_row(bias, g, n, rounding, self.draws(rows));
+                    niti_row(bias, g, n, rounding, draws(rows));
                 }
             }
         }
