@@ -27,6 +27,8 @@ mod scatter;
 mod tests;
 #[cfg(test)]
 mod tests_backward;
+#[cfg(test)]
+mod tests_depthwise;
 mod tile;
 mod transposed;
 #[cfg(target_arch = "x86_64")]
