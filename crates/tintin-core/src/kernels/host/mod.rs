@@ -21,6 +21,7 @@ mod lanes;
 mod listed;
 mod machine;
 mod matmul;
+mod phases;
 mod product;
 mod scatter;
 #[cfg(test)]
