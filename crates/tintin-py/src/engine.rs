@@ -417,7 +417,7 @@ impl Engine {
         for e in 0..order[0].nrows() {
             let rows = [0, 1].map(|k| (order[k].row(e).to_vec(), labels[k].row(e).to_vec()));
             for (x, (rows, _)) in [&mut shown, &mut asked].into_iter().zip(&rows) {
-                x.resize(rows.len() * input, 0);
+                x.resize(rows.len().saturating_mul(input), 0);
                 for (x, &i) in x.chunks_exact_mut(input).zip(rows) {
                     samples.copy(i as usize, x);
                 }
