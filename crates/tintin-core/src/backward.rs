@@ -68,7 +68,7 @@ impl<const SET: u32> Net<'_, SET> {
                 Update {
                     slot,
                     x: &self.activations[slot.x..][..samples * slot.xs.len()],
-                    errors: errors_of(slot, &self.errors[slot.dy..][..samples * slot.ys.len()], self.indices),
+                    errors: errors_of::<SET>(slot, &self.errors[slot.dy..][..samples * slot.ys.len()], self.indices),
                     words: self.words,
                     workspace: self.workspace,
                     scales,
@@ -98,10 +98,10 @@ impl<const SET: u32> Net<'_, SET> {
         let at = if further { self.spare } else { from.dy };
         let dy_range = slot.dy..slot.dy + samples * slot.ys.len();
         let (dy, dx) = two(self.errors, dy_range, at..at + n);
-        let errors = errors_of(slot, dy, self.indices);
+        let errors = errors_of::<SET>(slot, dy, self.indices);
         let mut scale = self.scales[i].e;
         let bits = if SET & SIGNS != 0 { from.sign_bytes() } else { 0 };
-        let signs = &self.signs[from.bits..][..samples * bits];
+        let signs = if bits > 0 { &self.signs[from.bits..][..samples * bits] } else { &[][..] };
         let seen = if from.relu && bits == 0 { &self.activations[from.y..][..n] } else { &[][..] };
         match slot.role {
             Role::ReLU if SET & RELU_ALONE != 0 => dx.copy_from_slice(dy),
@@ -150,9 +150,9 @@ impl<const SET: u32> Net<'_, SET> {
 }
 
 /// The errors `dy` at the sums of a slot.
-fn errors_of<'a>(slot: &Slot, dy: &'a [i8], indices: &'a [i8]) -> Errors<'a> {
+fn errors_of<'a, const SET: u32>(slot: &Slot, dy: &'a [i8], indices: &'a [i8]) -> Errors<'a> {
     let pool = match slot.role {
-        Role::MaxPool(pool) => Some(pool),
+        Role::MaxPool(pool) if SET & POOL_ALONE != 0 => Some(pool),
         _ => slot.pool,
     };
     let index = if pool.is_some() { &indices[slot.indices..][..dy.len()] } else { &[][..] };

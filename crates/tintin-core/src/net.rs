@@ -12,7 +12,7 @@ use crate::backward::After;
 use crate::layers::{ALL, BRANCHES, CHOSEN, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
-use crate::plan::{INPUT, Learns, Sizes, Slot, SlotScales, layer_set};
+use crate::plan::{INPUT, Learns, Sizes, Slot, SlotScales};
 use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, root, widened};
 use crate::signs::keep;
 use crate::rng::{Draws, INITIAL};
@@ -75,12 +75,12 @@ impl<'m> Net<'m> {
 }
 
 impl<'m, const SET: u32> Net<'m, SET> {
-    /// The same without the code of layers outside `SET`, for small flash: see [`layer_set`].
+    /// The same without the code of layers outside `SET`, for small flash: see [`Sizes::set`].
     ///
     /// # Panics
     /// If a slot needs what is not in the set.
     pub fn lean(slots: &'m [Slot], sizes: &Sizes, memory: Memory<'m>) -> Self {
-        assert!(layer_set(slots, sizes) & !SET == 0, "a net whose code lacks one of its layers");
+        assert!(sizes.set & !SET == 0, "a net whose code lacks one of its layers");
         let Memory { frozen, weights, bytes, words, scales, state } = memory;
         let (activations, rest) = bytes.split_at_mut(sizes.activations);
         let (signs, rest) = rest.split_at_mut(sizes.signs);
