@@ -46,9 +46,9 @@ impl SumsCall<'_> {
         let row = slot.ps.w as usize * slot.ps.c as usize;
         for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
             let x = span(x, s * slot.xs.len(), slot.xs.len());
+            let indices = &mut indices[s * slot.winners()..];
             for (b, acc) in acc.chunks_mut(slot.band as usize * row).enumerate() {
                 let first = b * slot.band as usize;
-                let indices = &mut indices[s * slot.winners()..];
                 self.band::<SET>(x, first, acc, strip, workspace, indices);
             }
         }
