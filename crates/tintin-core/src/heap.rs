@@ -71,7 +71,7 @@ impl Reader<'_> {
 }
 
 /// `n` zeros, or an error where the allocator would abort.
-fn zeros<T: Clone + Default>(n: usize) -> Result<Vec<T>, PlanError> {
+pub(crate) fn zeros<T: Clone + Default>(n: usize) -> Result<Vec<T>, PlanError> {
     let mut zeros = Vec::new();
     zeros.try_reserve_exact(n).map_err(|_| PlanError::list("not enough memory on this machine for the plan"))?;
     zeros.resize(n, T::default());
@@ -184,6 +184,15 @@ impl Model {
         self.weights[start..][..len].copy_from_slice(mantissas);
         *(if bias { &mut self.scales[i].b } else { &mut self.scales[i].w }) = scale;
         Ok(())
+    }
+
+    pub(crate) fn weights_mut(&mut self) -> &mut [i8] {
+        &mut self.weights
+    }
+
+    pub(crate) fn set_progress(&mut self, scales: &[SlotScales], state: State) {
+        self.scales.copy_from_slice(scales);
+        self.state = state;
     }
 
     /// The net under a plan for `options`; buffers are made anew only when the options change.

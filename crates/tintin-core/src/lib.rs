@@ -41,6 +41,8 @@ pub mod choice;
 pub mod cut;
 pub mod digest;
 pub mod error;
+#[cfg(feature = "alloc")]
+pub mod few;
 pub mod fewshot;
 pub mod file;
 mod forward;
@@ -54,7 +56,7 @@ pub mod net;
 pub mod optim;
 mod place;
 pub mod plan;
-mod queries;
+pub mod queries;
 pub mod rescale;
 pub mod rng;
 pub mod shape;

@@ -389,7 +389,11 @@ fn initial_range(fans: u32) -> (u32, Scale) {
 /// Weights and bias of a slot, wherever they lie.
 pub(crate) fn part<'a>(frozen: &'a [i8], weights: &'a [i8], base: usize, slot: &Slot) -> &'a [i8] {
     let len = slot.weights() + slot.biases();
-    if slot.resident { span(weights, slot.w - base, len) } else { span(frozen, slot.w, len) }
+    match (len, slot.resident) {
+        (0, _) => &[],
+        (_, true) => span(weights, slot.w - base, len),
+        (_, false) => span(frozen, slot.w, len),
+    }
 }
 
 /// Two disjoint parts of one array, each by its offset and length, the second to be written.

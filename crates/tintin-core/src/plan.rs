@@ -438,7 +438,7 @@ const fn follow(
         sizes.resident = sizes.weights - frozen;
         i = 0;
         while i < n {
-            slots[i].resident = slots[i].w >= frozen;
+            slots[i].resident = slots[i].rows > 0 && slots[i].w >= frozen;
             i += 1;
         }
     }
