@@ -140,7 +140,7 @@ def test_doctor(tmp_path: Path) -> None:
 def test_mistakes_are_one_line(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     path, _ = trained
     assert "digits, fashion_mnist, mnist" in refused("train", "--data", "imagenet")
-    assert "lenet5, mlp, small" in refused("train", "--data", "digits", "--model", "vgg")
+    assert "lenet5, mcunet, mlp" in refused("train", "--data", "digits", "--model", "vgg")
     assert "no folder" in refused("train", "--data", "digits", "--out", tmp_path / "gone" / "m.tin")
     assert "is a folder" in refused("train", "--data", "digits", "--out", tmp_path)
     assert "--mu" in refused("train", "--data", "digits", "--mu", 1)

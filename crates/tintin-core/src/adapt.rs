@@ -5,7 +5,8 @@
 use crate::choice::{Choice, Learning};
 use crate::error::{AdaptError, PlanError};
 use crate::fewshot::{
-    Candidate, Inspection, Price, Prototypes, RowRate, channels, choose, drawn, largest, move_by, moved, prototypes, unit,
+    Candidate, Inspection, Price, Prototypes, RowRate, channels, choose, drawn, largest, move_by, moved, prototypes,
+    unit,
 };
 use crate::kernels::as_bytes;
 use crate::layers::Layer;
@@ -106,9 +107,10 @@ pub struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    const fn run(&self, batch: u32) -> Options {
+    /// The options of a plan that runs.
+    pub(crate) fn run(&self, batch: u32) -> Options {
         let options = Options::training(batch);
-        if self.spacious { options.spacious() } else { options }
+        if self.spacious { options.spacious() } else { options.ram_limit(limit_of(self.memory)) }
     }
 }
 
@@ -203,14 +205,25 @@ pub fn backward_products(slots: &[Slot], choices: &[Choice]) -> u64 {
     })
 }
 
-/// What a plan for `choices` costs: the least memory it runs in, and the products of a backward pass.
+/// What a plan for `choices` costs: memory, and the products of a backward pass. Above `limit` bytes sums are computed twice instead of
+/// held, as on a device.
 ///
 /// # Errors
 /// As [`plan_for`].
-pub fn price(origin: &Origin<'_>, batch: u32, choices: &[Choice], slots: &mut [Slot]) -> Result<Price, PlanError> {
-    let learning = Learning::Chosen(choices);
-    let sizes = plan_for(origin.layers, origin.input, Options::training(batch), learning, slots)?;
+pub fn price(
+    origin: &Origin<'_>,
+    (batch, limit): (u32, u64),
+    choices: &[Choice],
+    slots: &mut [Slot],
+) -> Result<Price, PlanError> {
+    let options = Options::training(batch).ram_limit(limit_of(limit));
+    let sizes = plan_for(origin.layers, origin.input, options, Learning::Chosen(choices), slots)?;
     Ok(Price { bytes: sizes.ram() as u64, products: backward_products(&slots[..sizes.slots], choices) })
+}
+
+/// Bytes as a limit of plans.
+pub(crate) fn limit_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Backward products of full training, which [`Settings::compute`] is a share of.
@@ -242,7 +255,9 @@ pub fn fixed_choice(
             Policy::Full => Some(slot.rows),
             Policy::LastLayer => (slot.index == last).then_some(slot.rows),
             Policy::BiasOnly => (late && slot.bias).then_some(0),
-            Policy::Sparse(choices) | Policy::Layers(choices) => choices.iter().find(|c| c.layer == slot.index).map(|c| c.rows),
+            Policy::Sparse(choices) | Policy::Layers(choices) => {
+                choices.iter().find(|c| c.layer == slot.index).map(|c| c.rows)
+            }
             Policy::Dynamic { most, .. } => late.then_some(((slot.rows * u32::from(most)) >> 15).max(1)),
             Policy::TinyTrain | Policy::RandomChannels => None,
         };
@@ -352,10 +367,9 @@ impl<'m> Adapter<'m> {
             count += 1;
         }
         let full = full_products(&self.origin, slots).map_err(AdaptError::Plan)?;
-        let budget =
-            Price { bytes: self.settings.memory, products: (full * u64::from(self.settings.compute)) >> 15 };
-        let (origin, batch) = (&self.origin, self.settings.batch);
-        let ask = |choices: &[Choice]| price(origin, batch, choices, slots).ok();
+        let budget = Price { bytes: self.settings.memory, products: (full * u64::from(self.settings.compute)) >> 15 };
+        let (origin, terms) = (&self.origin, (self.settings.batch, self.settings.memory));
+        let ask = |choices: &[Choice]| price(origin, terms, choices, slots).ok();
         self.choices = choose(&mut candidates[..count], self.settings.ratio, budget, chosen, ask);
         if self.choices == 0 {
             return Err(self.least(count, budget, full));
@@ -371,7 +385,12 @@ impl<'m> Adapter<'m> {
             let most = (u64::from(candidate.rows) * u64::from(self.settings.ratio)).div_ceil(1 << 15);
             let rows = u32::try_from(most.div_ceil(8)).unwrap_or(candidate.rows);
             let choice = [Choice { layer: candidate.layer, rows }];
-            let Ok(found) = price(&self.origin, self.settings.batch, &choice, slots) else { continue };
+            let terms = |limit| (self.settings.batch, limit);
+            let Ok(mut found) = price(&self.origin, terms(u64::MAX), &choice, slots) else { continue };
+            // no plan takes a single byte: the error tells the least it can do with
+            if let Err(PlanError { bytes: Some((least, _)), .. }) = price(&self.origin, terms(1), &choice, slots) {
+                found.bytes = least as u64;
+            }
             let less = |old: Option<u64>, new: u64| Some(old.map_or(new, |old| old.min(new)));
             if found.products <= budget.products {
                 bytes = less(bytes, found.bytes);
@@ -381,7 +400,12 @@ impl<'m> Adapter<'m> {
             }
         }
         let share = products.map(|products| (products << 15).div_ceil(full.max(1)));
-        AdaptError::Budget { memory: budget.bytes, compute: self.settings.compute, least_memory: bytes, least_compute: share }
+        AdaptError::Budget {
+            memory: budget.bytes,
+            compute: self.settings.compute,
+            least_memory: bytes,
+            least_compute: share,
+        }
     }
 
     /// Plans for the choice and copies its weights; rows that stay the same are marked.
@@ -414,7 +438,8 @@ impl<'m> Adapter<'m> {
         for slot in slots {
             let rows = slot.rows as usize;
             if slot.learns == Learns::Rows {
-                let count = room.chosen[..choices].iter().find(|c| c.layer == slot.index).map_or(rows, |c| c.rows as usize);
+                let count =
+                    room.chosen[..choices].iter().find(|c| c.layer == slot.index).map_or(rows, |c| c.rows as usize);
                 let mask = &mut net.chosen[at..][..slot.chosen()];
                 match policy {
                     Policy::TinyTrain | Policy::Layers(_) => {
@@ -459,7 +484,12 @@ impl<'m> Adapter<'m> {
         for (place, &sample) in (0u32..).zip(&room.order[range]) {
             let (i, s) = (place as usize, sample as usize);
             let by = moved(seed, step, place, limits);
-            move_by(&x[s * input.len()..][..input.len()], input, by, &mut room.queries[i * input.len()..][..input.len()]);
+            move_by(
+                &x[s * input.len()..][..input.len()],
+                input,
+                by,
+                &mut room.queries[i * input.len()..][..input.len()],
+            );
             room.labels[i] = labels[s];
         }
         let prototypes = Prototypes::new(&mut [], room.units, net.output_len());
@@ -498,6 +528,19 @@ impl<'m> Adapter<'m> {
     /// Layers that learn, with the number of their rows, in the order they were taken.
     pub fn choices(&self) -> &[Choice] {
         &self.room.chosen[..self.choices]
+    }
+
+    /// The rows of a layer that learn now, a bit each ([`crate::fewshot::is_set`]); none where all of them do.
+    pub fn mask(&mut self, layer: u32) -> Option<&[i8]> {
+        let (Net { slots, chosen, .. }, _) = self.parts();
+        let mut at = 0;
+        for slot in slots {
+            if slot.index == layer && slot.chosen() > 0 {
+                return Some(&chosen[at..][..slot.chosen()]);
+            }
+            at += slot.chosen();
+        }
+        None
     }
 
     /// Sizes of the plan that learns.
@@ -619,10 +662,8 @@ fn check(support: &Support<'_>, settings: &Settings<'_>) -> Result<(), AdaptErro
     if settings.ratio == 0 || settings.ratio > 1 << 15 || settings.compute > 1 << 15 {
         return Err(AdaptError::Value("ratio and compute budget must be above 0 and at most 1"));
     }
-    if let Policy::Dynamic { least, most } = settings.policy {
-        if least > most || most >= 1 << 15 {
-            return Err(AdaptError::Value("shares of rows must rise and stay below 1"));
-        }
+    if matches!(settings.policy, Policy::Dynamic { least, most } if least > most || most >= 1 << 15) {
+        return Err(AdaptError::Value("shares of rows must rise and stay below 1"));
     }
     Ok(())
 }

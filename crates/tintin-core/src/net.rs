@@ -14,8 +14,8 @@ use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_e
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
 use crate::plan::{INPUT, Learns, Sizes, Slot, SlotScales};
 use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, root, widened};
-use crate::signs::keep;
 use crate::rng::{Draws, INITIAL};
+use crate::signs::keep;
 use crate::tensor::{Scale, Tensor};
 
 /// What a net keeps besides weights and scales.
@@ -417,7 +417,6 @@ pub(crate) fn narrow_cut(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], thre
     });
     widened(scale, k)
 }
-
 
 /// `len` values from `at` on. One copy of its checks for all calls keeps flash small.
 #[cfg_attr(target_os = "none", inline(never))]

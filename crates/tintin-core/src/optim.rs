@@ -265,12 +265,34 @@ fn descend(w: &mut [i8], g: &[i32], step: Step) {
     );
 }
 
+/// How many weights are at the rail, and their largest magnitude: counted in vectors of bytes, which the weights of a block do not fill.
+#[inline(always)]
+fn extent(w: &[i8]) -> (usize, u8) {
+    let (mut rail, mut top) = (0usize, 0u8);
+    for block in w.chunks(128) {
+        let mut count = 0u8;
+        for q in block {
+            count += u8::from(q.unsigned_abs() == 127);
+            top = top.max(q.unsigned_abs());
+        }
+        rail += usize::from(count);
+    }
+    (rail, top)
+}
+
 /// Weight scale adjustment of one tensor (N20).
 pub fn adjust(w: &mut [i8], scale: &mut Scale) {
     let (mut rail, mut top) = (0usize, 0u8);
-    for q in &*w {
-        rail += usize::from(q.unsigned_abs() == 127);
-        top = top.max(q.unsigned_abs());
+    if cfg!(feature = "std") {
+        (rail, top) = kernels::run(
+            #[inline(always)]
+            || extent(w),
+        );
+    } else {
+        for q in &*w {
+            rail += usize::from(q.unsigned_abs() == 127);
+            top = top.max(q.unsigned_abs());
+        }
     }
     if rail * 64 > w.len() && scale.d < 120 {
         downscale(w);

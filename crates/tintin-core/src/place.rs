@@ -102,7 +102,8 @@ const fn lowest(slots: &[Slot], sizes: &Sizes, kind: Kind, number: usize) -> usi
         let other = life(slots, sizes, kind, k);
         let before = other.len > own.len || other.len == own.len && k < number;
         let start = offset(slots, sizes, kind, k);
-        let meets = other.since <= own.until && own.since <= other.until && start < at + own.len && at < start + other.len;
+        let meets =
+            other.since <= own.until && own.since <= other.until && start < at + own.len && at < start + other.len;
         if before && meets {
             // from the start again: what was passed before may lie higher up
             (at, k) = (start + other.len, 0);

@@ -499,18 +499,19 @@ const fn follow(
         }
         // gradient sums: one product per pooled place and sample (N2)
         let slot = &slots[i];
-        if slot.trains_weights() || slot.inspected {
-            if slot.ps.places() as u64 * options.batch as u64 > MAX_TERMS as u64 {
-                return Err(PlanError::new(
-                    slot.index as usize,
-                    slot.layer,
-                    "gradient could overflow 32 bits: output places times batch size above 132624, use a smaller batch",
-                ));
-            }
+        let summed = slot.trains_weights() || slot.inspected;
+        if summed && slot.ps.places() as u64 * options.batch as u64 > MAX_TERMS as u64 {
+            return Err(PlanError::new(
+                slot.index as usize,
+                slot.layer,
+                "gradient could overflow 32 bits: output places times batch size above 132624, use a smaller batch",
+            ));
         }
     }
     if used < n {
-        return Err(PlanError::list("the output of a layer is not used: name it in a Branch or an Add, or leave it out"));
+        return Err(PlanError::list(
+            "the output of a layer is not used: name it in a Branch or an Add, or leave it out",
+        ));
     }
     Ok(())
 }
@@ -561,7 +562,8 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
                 sizes.indices += batch * slot.ps.len();
             }
             if slot.trains_weights() {
-                words = max(words, slot_gradient(slot, options.gradient_rows, slot.gradient_parts(batch, sizes.threads)));
+                words =
+                    max(words, slot_gradient(slot, options.gradient_rows, slot.gradient_parts(batch, sizes.threads)));
             }
             if slot.trained() {
                 words = max(words, slot.biases());

@@ -87,6 +87,25 @@ impl Draws {
     }
 }
 
+/// The draws of all rows of a layer in one step, hashed as far as they have in common.
+#[cfg(feature = "std")]
+#[derive(Clone, Copy, Debug)]
+pub struct Rows(u32);
+
+#[cfg(feature = "std")]
+impl Rows {
+    /// Those of (seed, step, layer).
+    pub const fn new(seed: u32, step: u32, layer: u32) -> Self {
+        Self(absorb(absorb(absorb(GOLDEN, seed), step), layer))
+    }
+
+    /// The walk of one row.
+    #[inline(always)]
+    pub const fn row(self, row: u32) -> Draws {
+        Draws(absorb(self.0, row))
+    }
+}
+
 /// `N` neighbouring draws; see [`Draws::lanes`].
 #[derive(Clone, Copy, Debug)]
 pub struct Lanes<const N: usize> {
@@ -133,6 +152,14 @@ mod tests {
                 assert_eq!(lane, one.draw());
             }
             lanes.advance();
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "std")]
+    fn rows_of_a_layer_draw_as_single_ones() {
+        for row in [0, 1, 119, u32::MAX] {
+            assert_eq!(Rows::new(1, 2, 3).row(row).draw(), Draws::new(1, 2, 3, row).draw());
         }
     }
 

@@ -1,8 +1,8 @@
 //! The update of a slot: exact gradient rows, a block at a time, and the rule that turns each into new weights (N19, N21).
 
 use crate::cut::{items, over, parts_of_pass, scratch};
-use crate::kernels::Outer;
 use crate::fewshot::is_set;
+use crate::kernels::Outer;
 use crate::layers::{BIAS, CHOSEN, Errors, Gradient};
 use crate::net::State;
 use crate::optim::{
@@ -10,6 +10,8 @@ use crate::optim::{
 };
 use crate::rescale::peak;
 use crate::rng::Draws;
+#[cfg(feature = "std")]
+use crate::rng::Rows;
 use crate::slot::{Learns, Slot, SlotScales};
 use crate::tensor::Scale;
 
@@ -54,8 +56,9 @@ impl Update<'_> {
                     for (b, weights) in weights.chunks_mut(block * row).enumerate() {
                         let first = b * block;
                         self.rows::<SET>(first..first + weights.len() / row);
+                        let draws = self.draws();
                         self.step(weights, first, |w, g, first| {
-                            tintin_rows(w, g, row, a, rounding, |r| self.draws(first + r));
+                            tintin_rows(w, g, row, a, rounding, |r| draws(first + r));
                         });
                     }
                 }
@@ -63,7 +66,7 @@ impl Update<'_> {
                     self.bias_row();
                     let a = self.alignment(self.error, self.scales.b, margin);
                     let g = &self.words[..rows];
-                    tintin_row(bias, g, a, self.recipe.rounding, self.draws(rows));
+                    tintin_row(bias, g, a, self.recipe.rounding, self.draws()(rows));
                 }
             }
             Rule::Niti => {
@@ -81,9 +84,10 @@ impl Update<'_> {
                         if block < rows {
                             self.rows::<SET>(first..first + weights.len() / row);
                         }
+                        let draws = self.draws();
                         self.step(weights, first, |w, g, first| {
                             for (r, (w, g)) in w.chunks_exact_mut(row).zip(g.chunks_exact(row)).enumerate() {
-                                niti_row(w, g, n, rounding, self.draws(first + r));
+                                niti_row(w, g, n, rounding, draws(first + r));
                             }
                         });
                     }
@@ -92,7 +96,7 @@ impl Update<'_> {
                     self.bias_row();
                     let g = &self.words[..rows];
                     if let Some(n) = NitiShift::new(peak(g), mu) {
-                        niti_row(bias, g, n, self.recipe.rounding, self.draws(rows));
+                        niti_row(bias, g, n, self.recipe.rounding, self.draws()(rows));
                     }
                 }
             }
@@ -103,7 +107,7 @@ impl Update<'_> {
     fn partly<const SET: u32>(&mut self, weights: &mut [i8], bias: &mut [i8]) {
         let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
         let (recipe, step) = (self.recipe, self.state.step);
-        let rounding = recipe.rounding;
+        let (rounding, draws) = (recipe.rounding, self.draws());
         let learn = if self.slot.trains_weights() { rows } else { 0 };
         // the largest gradient of all rows decides NITI's shift, so its rows are summed twice
         let mut top = 0;
@@ -114,11 +118,11 @@ impl Update<'_> {
                 let (w, g) = (&mut weights[o * row..][..row], &self.words[..row]);
                 match recipe.rule {
                     Rule::TinTin { margin } if last => {
-                        tintin_row(w, g, self.alignment(self.gradient, self.scales.w, margin), rounding, self.draws(o));
+                        tintin_row(w, g, self.alignment(self.gradient, self.scales.w, margin), rounding, draws(o));
                     }
                     Rule::Niti if last => {
                         if let Some(n) = niti {
-                            niti_row(w, g, n, rounding, self.draws(o));
+                            niti_row(w, g, n, rounding, draws(o));
                         }
                     }
                     _ => top = peak(g).max(top),
@@ -141,11 +145,11 @@ impl Update<'_> {
         match recipe.rule {
             Rule::TinTin { margin } => {
                 let a = self.alignment(self.error, self.scales.b, margin);
-                tintin_row(bias, g, a, rounding, self.draws(rows));
+                tintin_row(bias, g, a, rounding, draws(rows));
             }
             Rule::Niti => {
                 if let Some(n) = NitiShift::new(peak(g), recipe.mu(step)) {
-                    niti_row(bias, g, n, rounding, self.draws(rows));
+                    niti_row(bias, g, n, rounding, draws(rows));
                 }
             }
         }
@@ -154,7 +158,8 @@ impl Update<'_> {
     /// The TinTin rule for a gradient that is an outer product.
     fn outer(&mut self, weights: &mut [i8], a: Alignment) {
         let row = self.slot.row as usize;
-        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, |o| self.draws(o)) {
+        let draws = self.draws();
+        if tintin_outer(weights, self.errors.dy, self.x, a, self.recipe.rounding, draws) {
             return;
         }
         let top = self.x.iter().fold(0, |top, x| top.max(x.unsigned_abs()));
@@ -164,7 +169,7 @@ impl Update<'_> {
             let part = Outer::new(words, self.x, from);
             for (o, (w, &d)) in weights.chunks_exact_mut(row).zip(self.errors.dy).enumerate() {
                 if d != 0 {
-                    tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, self.draws(o));
+                    tintin_outer_row(w, d, &part, top.into(), a, self.recipe.rounding, draws(o));
                 }
             }
             from = part.end();
@@ -236,8 +241,17 @@ impl Update<'_> {
         Alignment::new(gradient, weights, batch, shift, margin)
     }
 
-    fn draws(&self, row: usize) -> Draws {
-        let row = u32::try_from(row).unwrap_or(u32::MAX);
-        Draws::new(self.state.seed, self.state.step, self.slot.index, row)
+    /// The draws of all rows. Where flash is short each is hashed from the start: nothing need be kept for it.
+    #[cfg(feature = "std")]
+    fn draws(&self) -> impl Fn(usize) -> Draws + Copy + use<> {
+        let rows = Rows::new(self.state.seed, self.state.step, self.slot.index);
+        move |row| rows.row(u32::try_from(row).unwrap_or(u32::MAX))
+    }
+
+    /// The same.
+    #[cfg(not(feature = "std"))]
+    fn draws(&self) -> impl Fn(usize) -> Draws + Copy + use<> {
+        let (state, layer) = (self.state, self.slot.index);
+        move |row| Draws::new(state.seed, state.step, layer, u32::try_from(row).unwrap_or(u32::MAX))
     }
 }

@@ -79,8 +79,7 @@ fn passes_over_the_support_set() {
                 for (n, step) in cases(pass, "steps").iter().enumerate() {
                     let score = adapter.step().unwrap();
                     if n == 0 {
-                        let centres: Vec<i32> =
-                            pass["prototypes"].as_array().unwrap().iter().flat_map(ints).collect();
+                        let centres: Vec<i32> = pass["prototypes"].as_array().unwrap().iter().flat_map(ints).collect();
                         let found: Vec<i32> = adapter.prototypes().iter().map(|&c| c.into()).collect();
                         assert_eq!(found, centres, "{name} pass {p}");
                     }

@@ -401,7 +401,7 @@ proptest! {
             } else {
                 prop_assert_eq!(slot.x, slots[slot.source as usize].y);
             }
-            let users: Vec<_> = (0..n).filter(|&u| [slots[u].source, slots[u].second].contains(&(k as u16))).collect();
+            let users: Vec<_> = (0..n).filter(|&u| [slots[u].source, slots[u].second].contains(&u16::try_from(k).unwrap())).collect();
             let forward = users.iter().map(|u| u + 1).max().unwrap_or(n + 1);
             let kept = users.iter().filter(|&&u| slots[u].trained() || slot.kept && slots[u].taped && slot.relu);
             let last = kept.map(|u| 2 * n + 1 - u).max().unwrap_or(0).max(forward);

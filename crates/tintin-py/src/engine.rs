@@ -5,12 +5,14 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use tintin_core::adapt::Support;
 use tintin_core::cut::{self, Cut, Share, items, over, scratch};
+use tintin_core::few::{Centres, Episode};
 use tintin_core::heap::{Model, Reader};
 use tintin_core::layers::{Fields, Layer};
 use tintin_core::loss::{Score, Target};
@@ -21,6 +23,7 @@ use tintin_core::tensor::Scale;
 
 use crate::arrays::{Copies, Samples, Targets};
 use crate::error::{self, value};
+use crate::few::{self, Adaptation};
 use crate::memory;
 use crate::recipe::{self, Recipe};
 use crate::threads;
@@ -139,12 +142,16 @@ impl Engine {
     /// Output shape of every layer in order.
     fn shapes(&self, py: Python<'_>) -> PyResult<Vec<(u32, u32, u32)>> {
         let model = self.lock(py)?;
-        let mut shape = model.input();
+        let (mut shape, mut shapes) = (model.input(), vec![]);
         model
             .layers()
             .iter()
             .map(|layer| {
+                if let Layer::Branch(branch) = layer {
+                    shape = shapes[usize::from(branch.from)];
+                }
                 shape = layer.need(shape).map_err(value)?.ys;
+                shapes.push(shape);
                 Ok((shape.h, shape.w, shape.c))
             })
             .collect()
@@ -352,6 +359,99 @@ impl Engine {
         })?;
         let score = scores.into_iter().fold(Score::default(), Score::plus);
         Ok((score.loss, score.correct))
+    }
+
+    /// Adapts to the classes of a support set; this model stays as it is. The adapted one, and a dict of what happened.
+    fn adapt<'py>(
+        &self,
+        py: Python<'py>,
+        x: &Bound<'_, PyAny>,
+        exponent: i16,
+        y: PyReadonlyArray1<'_, u16>,
+        classes: usize,
+        adaptation: &Adaptation,
+    ) -> PyResult<(Self, Bound<'py, PyDict>)> {
+        let model = self.lock(py)?.clone();
+        let samples = Samples::new(x, model.input().len())?;
+        let labels = y.as_slice()?;
+        if labels.len() != samples.count() {
+            return Err(value(format!("{} labels for {} samples", labels.len(), samples.count())));
+        }
+        let (adapted, told) = few::adapt(py, &model, &samples, exponent, labels, classes, adaptation)?;
+        Ok((Self(Mutex::new(adapted)), told))
+    }
+
+    /// Trains on episodes: `support` (episodes, n) and `queries` (episodes, m) number samples of `x`; labels likewise. Loss sum and right
+    /// answers of all queries.
+    #[allow(clippy::too_many_arguments)] // as `train`
+    fn episodes(
+        &self,
+        py: Python<'_>,
+        x: &Bound<'_, PyAny>,
+        exponent: i16,
+        support: PyReadonlyArray2<'_, u32>,
+        support_labels: PyReadonlyArray2<'_, u16>,
+        queries: PyReadonlyArray2<'_, u32>,
+        query_labels: PyReadonlyArray2<'_, u16>,
+        temperature: u8,
+        recipe: &Recipe,
+    ) -> PyResult<(u64, u32)> {
+        let mut model = self.lock(py)?;
+        let input = model.input().len();
+        let samples = Samples::new(x, input)?;
+        let order = [support.as_array(), queries.as_array()];
+        if order.iter().any(|order| order.iter().any(|&i| i as usize >= samples.count())) {
+            return Err(value("an episode numbers a sample that is not there"));
+        }
+        let labels = [support_labels.as_array(), query_labels.as_array()];
+        let classes = labels.iter().flat_map(|labels| labels.iter()).max().map_or(0, |&top| usize::from(top) + 1);
+        if order.iter().zip(&labels).any(|(order, labels)| order.dim() != labels.dim()) || classes > few::MOST_CLASSES {
+            return Err(value("episodes need a label for every sample, below 4096"));
+        }
+        let count = order[1].ncols();
+        let options = host(u32::try_from(count).unwrap_or(u32::MAX), 0, threads::get_num_threads());
+        let mut centres = Centres::default();
+        let (mut total, [mut asked, mut shown]) = (Score::default(), [vec![], vec![]]);
+        let pool = threads::pool(threads::get_num_threads())?;
+        model.recipe = Some(recipe.0);
+        for e in 0..order[0].nrows() {
+            let rows = [0, 1].map(|k| (order[k].row(e).to_vec(), labels[k].row(e).to_vec()));
+            for (x, (rows, _)) in [&mut shown, &mut asked].into_iter().zip(&rows) {
+                x.resize(rows.len() * input, 0);
+                for (x, &i) in x.chunks_exact_mut(input).zip(rows) {
+                    samples.copy(i as usize, x);
+                }
+            }
+            let episode = Episode {
+                support: Support { x: &shown, exponent, labels: &rows[0].1, classes },
+                x: &asked,
+                labels: &rows[1].1,
+                temperature,
+            };
+            let (net, centres, pool) = (&mut *model, &mut centres, pool.as_deref());
+            let score = py
+                .detach(|| threads::run(pool, || net.episode_step(&episode, options, &recipe.0, centres)))
+                .map_err(error::plan)?;
+            total = total.plus(score);
+            listen(py)?;
+        }
+        Ok((total.loss, total.correct))
+    }
+
+    /// What a policy that needs no support set will train, and what that costs: a dict.
+    fn foresee<'py>(&self, py: Python<'py>, adaptation: &Adaptation) -> PyResult<Bound<'py, PyDict>> {
+        few::foresee(py, &*self.lock(py)?, adaptation)
+    }
+
+    /// The plan for chosen layers, [(layer, rows), ...]; see `plan`.
+    fn plan_choice<'py>(
+        &self,
+        py: Python<'py>,
+        batch_size: u32,
+        choices: Vec<(u32, u32)>,
+        limit: Option<usize>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        few::plan_choice(py, &*self.lock(py)?, batch_size, &choices, limit)
     }
 
     /// Sizes of a plan by role and slots with their shapes and offsets, nothing allocated.

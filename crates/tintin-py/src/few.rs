@@ -1,11 +1,12 @@
 //! Few-sample learning for Python: adaptation, episodes, nearest prototypes.
 
-use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use tintin_core::adapt::{Adapter, Policy, Settings, Support, backward_products, fixed_choice, full_products, price};
 use tintin_core::error::AdaptError;
 use tintin_core::few::Workroom;
+pub use tintin_core::fewshot::prototypes::MOST_CLASSES;
 use tintin_core::fewshot::{Prototypes, is_set};
 use tintin_core::heap::Model;
 use tintin_core::plan::{Choice, Learning, Options, empty_slots, most_slots, plan_for};
@@ -52,20 +53,8 @@ impl Adaptation {
         recipe: Recipe,
     ) -> PyResult<Self> {
         let choices = choices.into_iter().map(|(layer, rows)| Choice { layer, rows }).collect();
-        let told = Self {
-            policy,
-            choices,
-            memory,
-            compute,
-            ratio,
-            inspect,
-            temperature,
-            limits,
-            batch,
-            passes,
-            rows,
-            recipe,
-        };
+        let told =
+            Self { policy, choices, memory, compute, ratio, inspect, temperature, limits, batch, passes, rows, recipe };
         told.settings(true)?;
         Ok(told)
     }
@@ -125,7 +114,7 @@ pub fn adapt<'py>(
     let mut room = py.detach(|| Workroom::new(&model.origin(), &settings, labels.len(), classes)).map_err(refused)?;
     let mut adapter = py.detach(|| model.adapter(support, settings, &mut room)).map_err(refused)?;
     let out = PyDict::new(py);
-    out.set_item("choices", choices(py, &adapter)?)?;
+    out.set_item("choices", choices(py, &mut adapter)?)?;
     let (mut losses, mut digests) = (vec![], vec![]);
     while let Some(score) = py.detach(|| adapter.step()) {
         losses.push((score.loss, score.correct));
@@ -137,14 +126,14 @@ pub fn adapt<'py>(
     out.set_item("prototypes", PyArray1::from_slice(py, adapter.prototypes()))?;
     let chosen = adapter.choices().to_vec();
     let adapted = model.adapted(&mut adapter);
-    costs(&out, model, settings.batch, &chosen)?;
+    costs(&out, model, &settings, &chosen)?;
     Ok((adapted, out))
 }
 
 /// Memory and products of a choice beside those of full training.
-fn costs(out: &Bound<'_, PyDict>, model: &Model, batch: u32, chosen: &[Choice]) -> PyResult<()> {
+fn costs(out: &Bound<'_, PyDict>, model: &Model, settings: &Settings<'_>, chosen: &[Choice]) -> PyResult<()> {
     let mut slots = vec![empty_slots::<1>()[0]; most_slots(model.layers())];
-    let found = price(&model.origin(), batch, chosen, &mut slots).map_err(error::plan)?;
+    let found = price(&model.origin(), (settings.batch, settings.memory), chosen, &mut slots).map_err(error::plan)?;
     out.set_item("memory", found.bytes)?;
     out.set_item("products", found.products)?;
     out.set_item("full_products", full_products(&model.origin(), &mut slots).map_err(error::plan)?)?;
@@ -152,12 +141,13 @@ fn costs(out: &Bound<'_, PyDict>, model: &Model, batch: u32, chosen: &[Choice]) 
 }
 
 /// Layers that learn: (layer, number of rows, the rows marked now; all where every row learns).
-fn choices<'py>(py: Python<'py>, adapter: &Adapter<'_>) -> PyResult<Bound<'py, PyList>> {
+fn choices<'py>(py: Python<'py>, adapter: &mut Adapter<'_>) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
-    for &Choice { layer, rows } in adapter.choices() {
-        let marked: Vec<usize> = adapter
-            .mask(layer)
-            .map_or_else(|| (0..rows as usize).collect(), |mask| (0..8 * mask.len()).filter(|&o| is_set(mask, o)).collect());
+    for Choice { layer, rows } in adapter.choices().to_vec() {
+        let marked: Vec<usize> = adapter.mask(layer).map_or_else(
+            || (0..rows as usize).collect(),
+            |mask| (0..8 * mask.len()).filter(|&o| is_set(mask, o)).collect(),
+        );
         list.append((layer, rows, marked))?;
     }
     Ok(list)
@@ -172,7 +162,7 @@ pub fn foresee<'py>(py: Python<'py>, model: &Model, told: &Adaptation) -> PyResu
     chosen.truncate(count);
     let out = PyDict::new(py);
     out.set_item("choices", chosen.iter().map(|c| (c.layer, c.rows)).collect::<Vec<_>>())?;
-    costs(&out, model, settings.batch, &chosen)?;
+    costs(&out, model, &settings, &chosen)?;
     Ok(out)
 }
 
@@ -224,13 +214,13 @@ fn refused(error: AdaptError) -> PyErr {
             "class {class} has {samples} support sample{}, but every class needs at least 2: one to compare with and one to learn from",
             if samples == 1 { "" } else { "s" }
         )),
-        AdaptError::Label { label, classes } => value(format!("label {label} is not below the number of classes, {classes}")),
+        AdaptError::Label { label, classes } => {
+            value(format!("label {label} is not below the number of classes, {classes}"))
+        }
         AdaptError::Features(n) => value(format!("the net yields {n} features, prototypes take 1 to 1024")),
         AdaptError::Budget { memory, compute, least_memory, least_compute } => {
-            let mut text = format!(
-                "no layer fits into memory_budget {memory} and compute_budget {}",
-                share(compute.into())
-            );
+            let mut text =
+                format!("no layer fits into memory_budget {memory} and compute_budget {}", share(compute.into()));
             text += &match (least_memory, least_compute) {
                 (Some(bytes), Some(v)) => format!(
                     ": with this compute_budget the smallest memory_budget is {bytes}, with this memory_budget the smallest compute_budget is {}",
@@ -238,7 +228,9 @@ fn refused(error: AdaptError) -> PyErr {
                 ),
                 (Some(bytes), None) => format!(": the smallest memory_budget is {bytes}"),
                 (None, Some(v)) => format!(": the smallest compute_budget is {}", share(v)),
-                (None, None) => ": both are too small for any layer, or no layer has any error to learn from".to_owned(),
+                (None, None) => {
+                    ": both are too small for any layer, or no layer has any error to learn from".to_owned()
+                }
             };
             value(text)
         }

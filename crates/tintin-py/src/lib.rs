@@ -4,6 +4,7 @@
 mod arrays;
 mod engine;
 mod error;
+mod few;
 mod memory;
 mod recipe;
 mod threads;
@@ -20,6 +21,8 @@ fn _tintin(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("FORMAT", tintin_core::FORMAT)?;
     m.add_class::<engine::Engine>()?;
     m.add_class::<recipe::Recipe>()?;
+    m.add_class::<few::Adaptation>()?;
+    m.add_function(wrap_pyfunction!(few::nearest, m)?)?;
     m.add_function(wrap_pyfunction!(kernels, m)?)?;
     m.add_function(wrap_pyfunction!(shuffle, m)?)?;
     m.add_function(wrap_pyfunction!(threads::get_num_threads, m)?)?;

@@ -6,7 +6,7 @@ use tintin_core::file::file_len;
 use tintin_core::heap::planned;
 use tintin_core::layers::{Layer, RECORD};
 use tintin_core::net::State;
-use tintin_core::plan::{Options, Sizes, Slot};
+use tintin_core::plan::{INPUT, Options, Sizes, Slot};
 use tintin_core::shape::Shape;
 
 use crate::error;
@@ -14,12 +14,24 @@ use crate::error;
 /// Sizes of a plan by role and its slots, nothing allocated.
 pub fn plan<'py>(py: Python<'py>, layers: &[Layer], input: Shape, options: Options) -> PyResult<Bound<'py, PyDict>> {
     let (slots, sizes) = planned(layers, input, options).map_err(error::plan)?;
-    let plan = sizes_dict(py, &sizes)?;
-    plan.set_item("file", file_len(layers.len(), &slots, &sizes))?;
+    describe(py, layers, input, &slots, &sizes)
+}
+
+/// The same of a plan that is there.
+pub fn describe<'py>(
+    py: Python<'py>,
+    layers: &[Layer],
+    input: Shape,
+    slots: &[Slot],
+    sizes: &Sizes,
+) -> PyResult<Bound<'py, PyDict>> {
+    let plan = sizes_dict(py, sizes)?;
+    plan.set_item("file", file_len(layers.len(), slots, sizes))?;
     plan.set_item("records", layers.len().saturating_mul(RECORD))?;
     plan.set_item("input", input.len().saturating_mul(sizes.batch))?;
+    plan.set_item("input_kept", slots.iter().any(|slot| slot.source == INPUT && slot.trains_weights()))?;
     let list = PyList::empty(py);
-    for slot in &slots {
+    for slot in slots {
         list.append(slot_dict(py, slot, sizes.batch)?)?;
     }
     plan.set_item("slots_used", list)?;

@@ -153,6 +153,23 @@ impl Conv2d {
             w_step: kw * c,
         }
     }
+
+    /// The part of a patch of output row `i` in the input rows from `first` on, as it lies in a copy of those rows alone, if any.
+    #[inline(always)]
+    pub(super) fn part(&self, patch: Patch, xs: Shape, i: usize, first: usize, rows: usize) -> Option<Patch> {
+        if rows == xs.h as usize {
+            return Some(patch);
+        }
+        let top = (i * self.stride.0 as usize).saturating_sub(self.padding.0 as usize);
+        let (from, to) = (top.max(first), (top + patch.rows).min(first + rows));
+        let (cut, row) = (from - top, xs.w as usize * xs.c as usize);
+        (from < to).then(|| Patch {
+            rows: to - from,
+            x: patch.x + cut * patch.x_step - first * row,
+            w: patch.w + cut * patch.w_step,
+            ..patch
+        })
+    }
 }
 
 /// Up to four output places in a row, one behind the other, and where in x their patches start if all of them lie inside the input.
@@ -286,18 +303,8 @@ impl Sums for Conv2d {
                 0..channels,
                 #[inline(always)]
                 |i, j, o, d| {
-                    let Patch { mut rows, len, mut x, x_step, mut w, w_step } = self.patch(xs, i, j);
-                    if call.rows < xs.h as usize {
-                        // the part of the patch in these rows
-                        let top = (i * self.stride.0 as usize).saturating_sub(self.padding.0 as usize);
-                        let (from, to) = (top.max(first), (top + rows).min(first + call.rows));
-                        if from >= to {
-                            return;
-                        }
-                        rows = to - from;
-                        x = x + (from - top) * x_step - first * row;
-                        w += (from - top) * w_step;
-                    }
+                    let Some(patch) = self.part(self.patch(xs, i, j), xs, i, first, call.rows) else { return };
+                    let Patch { rows, len, x, x_step, w, w_step } = patch;
                     axpy(d, &call.w[o * k + w..], w_step, &mut acc[x..], x_step, len, rows);
                 },
             );

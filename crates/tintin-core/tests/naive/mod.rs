@@ -50,7 +50,9 @@ pub fn naive(layer: Layer, xs: Shape) -> Naive {
         Layer::GlobalAvgPool2d(_) => {
             average(AvgPool2d::new((u16::try_from(xs.h).unwrap(), u16::try_from(xs.w).unwrap())), xs)
         }
-        Layer::ReLU(_) | Layer::MaxPool2d(_) | Layer::Flatten(_) | Layer::Branch(_) | Layer::Add(_) => panic!("{} has no sums", layer.name()),
+        Layer::ReLU(_) | Layer::MaxPool2d(_) | Layer::Flatten(_) | Layer::Branch(_) | Layer::Add(_) => {
+            panic!("{} has no sums", layer.name())
+        }
     }
 }
 

@@ -9,12 +9,16 @@ net.score(data.x_test, data.y_test)
 net.memory(batch_size=1)          # RAM and flash on the device, byte by byte
 """
 
-from . import datasets, features, models
+from . import datasets, features, models, zoo
 from ._tintin import FORMAT, NUMERICS, __version__, get_num_threads, kernels, set_num_threads
+from .adapt import Adapted
 from .history import History
+from .imports import Imported, ImportReport, from_onnx, load_safetensors, load_state_dict
 from .layers import (
+    Add,
     AvgPool1d,
     AvgPool2d,
+    Branch,
     Conv1d,
     Conv2d,
     DepthwiseConv1d,
@@ -35,8 +39,11 @@ from .quantize import Quantized, quantize
 __all__ = [
     "FORMAT",
     "NUMERICS",
+    "Adapted",
+    "Add",
     "AvgPool1d",
     "AvgPool2d",
+    "Branch",
     "Conv1d",
     "Conv2d",
     "DepthwiseConv1d",
@@ -44,6 +51,8 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "History",
+    "ImportReport",
+    "Imported",
     "Layer",
     "Linear",
     "MaxPool1d",
@@ -57,10 +66,14 @@ __all__ = [
     "__version__",
     "datasets",
     "features",
+    "from_onnx",
     "get_num_threads",
     "kernels",
     "load",
+    "load_safetensors",
+    "load_state_dict",
     "models",
     "quantize",
     "set_num_threads",
+    "zoo",
 ]

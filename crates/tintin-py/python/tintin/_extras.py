@@ -14,6 +14,8 @@ OPTIONAL = {
     "elftools": ("pyelftools", "audit"),
     "capstone": ("capstone", "audit"),
     "rust_demangler": ("rust-demangler", "audit"),
+    "onnx": ("onnx", "onnx"),
+    "safetensors": ("safetensors", "safetensors"),
 }
 
 

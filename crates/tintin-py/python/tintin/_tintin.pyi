@@ -8,11 +8,13 @@ from .layers import Spec
 __all__ = [
     "FORMAT",
     "NUMERICS",
+    "Adaptation",
     "Engine",
     "Recipe",
     "__version__",
     "get_num_threads",
     "kernels",
+    "nearest",
     "set_num_threads",
     "shuffle",
 ]
@@ -43,6 +45,24 @@ class Recipe:
     def at(self, step: int) -> int: ...
     def __eq__(self, value: object, /) -> bool: ...
     def __ne__(self, value: object, /) -> bool: ...
+
+@final
+class Adaptation:
+    def __new__(
+        cls,
+        policy: str,
+        choices: list[tuple[int, int]],
+        memory: int,
+        compute: int,
+        ratio: int,
+        inspect: int,
+        temperature: int,
+        limits: tuple[int, int],
+        batch: int,
+        passes: int,
+        rows: tuple[int, int],
+        recipe: Recipe,
+    ) -> Adaptation: ...
 
 @final
 class Engine:
@@ -83,8 +103,25 @@ class Engine:
         self, x: NDArray[Any], exponent: int, y: NDArray[Any], target_exponent: int | None, loss: str
     ) -> tuple[int, int]: ...
     def plan(self, batch_size: int, train_from: int, training: bool, limit: int | None) -> dict[str, Any]: ...
+    def plan_choice(self, batch_size: int, choices: list[tuple[int, int]], limit: int | None) -> dict[str, Any]: ...
+    def foresee(self, adaptation: Adaptation) -> dict[str, Any]: ...
+    def adapt(
+        self, x: NDArray[Any], exponent: int, y: NDArray[np.uint16], classes: int, adaptation: Adaptation
+    ) -> tuple[Engine, dict[str, Any]]: ...
+    def episodes(
+        self,
+        x: NDArray[Any],
+        exponent: int,
+        support: NDArray[np.uint32],
+        support_labels: NDArray[np.uint16],
+        queries: NDArray[np.uint32],
+        query_labels: NDArray[np.uint16],
+        temperature: int,
+        recipe: Recipe,
+    ) -> tuple[int, int]: ...
 
 def get_num_threads() -> int: ...
 def kernels() -> str: ...
+def nearest(features: NDArray[np.int8], prototypes: NDArray[np.int16]) -> NDArray[np.int64]: ...
 def set_num_threads(n: int) -> None: ...
 def shuffle(seed: int, epoch: int, n: int) -> NDArray[np.uint32]: ...

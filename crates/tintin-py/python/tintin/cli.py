@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     train = command("train", _train, "Train a net on a data set, test it, and save it.")
-    train.add_argument("--model", help="lenet5, mlp or small (default: the one that suits the data)")
+    train.add_argument("--model", help="lenet5, mlp, small or one of tintin.zoo (default: the one that suits the data)")
     train.add_argument("--data", default="mnist", help="mnist, fashion_mnist or digits (default: %(default)s)")
     train.add_argument("--epochs", type=_positive, default=10, help="default: %(default)s")
     train.add_argument("--batch-size", type=_positive, default=64, help="default: %(default)s")

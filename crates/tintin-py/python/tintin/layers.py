@@ -33,7 +33,7 @@ class Layer:
                 if not isinstance(value, bool):
                     raise TypeError(f"{type(self).__name__}: bias must be True or False, got {value!r}")
             else:
-                value = _whole(type(self).__name__, field.name, value, 1)
+                value = _whole(type(self).__name__, field.name, value, 0 if field.name == "layer" else 1)
             object.__setattr__(self, field.name, value)
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Layer:
     def spec(self) -> Spec:
         """The layer as the engine takes it."""
         given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        out = given.get("out_features", given.get("out_channels", 0))
+        out = given.get("out_features", given.get("out_channels", given.get("layer", 0)))
         none = (0, 0)
         return (
             type(self).__name__,
@@ -142,10 +142,32 @@ class Flatten(Layer):
     """(h, w, c) becomes (1, 1, h * w * c); nothing moves."""
 
 
+@dataclass(frozen=True)
+class Branch(Layer):
+    """What follows reads the output of an earlier layer, not that of the layer before.
+
+    layer: its index in the list, 0-based; neither a Branch nor a Flatten. Rule N28 of `docs/numerics.md`.
+    """
+
+    layer: int
+
+
+@dataclass(frozen=True)
+class Add(Layer):
+    """Adds the output of an earlier layer of the same shape: a residual connection.
+
+    layer: its index in the list, 0-based; neither a Branch nor a Flatten. Rule N28 of `docs/numerics.md`.
+    """
+
+    layer: int
+
+
 #: every layer, by the engine's name
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
-    for layer in (Linear, Conv2d, ReLU, MaxPool2d, AvgPool2d, GlobalAvgPool2d, Flatten, DepthwiseConv2d)
+    for layer in (
+        Linear, Conv2d, ReLU, MaxPool2d, AvgPool2d, GlobalAvgPool2d, Flatten, DepthwiseConv2d, Branch, Add,
+    )
 }
 
 
@@ -180,7 +202,7 @@ def from_spec(spec: Spec) -> Layer:
     """The layer of an engine's spec."""
     name, out, kernel, stride, padding, bias = spec
     given = {
-        "out_features": out, "out_channels": out, "kernel_size": kernel, "stride": stride, "padding": padding,
+        "out_features": out, "out_channels": out, "layer": out, "kernel_size": kernel, "stride": stride, "padding": padding,
         "bias": bias,
     }  # fmt: skip
     layer = LAYERS[name]

@@ -15,7 +15,9 @@ _COLUMNS = (
     ("weights", "weights_ram", None),
     ("in flash", "weights_flash", None),
     ("output", "output", "output_shared"),
+    ("signs", "signs", None),
     ("indices", "indices", "indices_shared"),
+    ("rows", "chosen", None),
     ("scales", "scales", None),
     ("errors", None, "errors_shared"),
     ("sums", None, "sums_shared"),
@@ -23,8 +25,8 @@ _COLUMNS = (
     ("products", "products", None),
 )
 _ORDER = (
-    "weights", "activations", "activations in turn", "pool indices", "pool indices, one row", "errors", "workspace",
-    "32-bit sums", "weights read where they lie", "weights copied to RAM", "scales", "layer records",
+    "weights", "activations", "activations in turn", "signs", "pool indices", "pool indices, one row", "errors",
+    "chosen rows", "workspace", "32-bit sums", "weights read where they lie", "weights copied to RAM", "scales", "layer records",
     "header and check sums", "seed and step",
 )  # fmt: skip
 NOT_COUNTED = "Not counted: code, stack, and the table of slots (a constant in flash)."
@@ -39,11 +41,12 @@ class Memory:
 
     by_layer: one dict for the input (its `layer` is None), then one per layer that computes; a layer that works inside
     the one before it (ReLU, MaxPool2d, Flatten) is counted there. Keys: layer (index), name, weights (in all),
-    weights_ram, weights_flash (read where they lie), output, indices (places of pooled maxima), scales, products
-    (multiply-accumulates of one forward pass; no bytes). These belong to the layer alone: their sums over layers are
-    the roles "weights", "activations", "pool indices" and "scales". Keys that end in _shared (output, indices, errors,
-    sums, workspace) are what the layer needs of a buffer that all share: the buffer is as large as its largest user.
-    Activations before `train_from`, and all in inference, take turns in two buffers.
+    weights_ram, weights_flash (read where they lie), output, signs (of a ReLU's outputs, one bit each), indices (places
+    of pooled maxima), chosen (which rows learn, one bit each), scales, products (multiply-accumulates of one forward
+    pass; no bytes). These belong to the layer alone: their sums over layers are the roles "weights", "activations",
+    "signs", "pool indices", "chosen rows" and "scales". Keys that end in _shared (output, indices, errors, sums,
+    workspace) are what the layer needs of a buffer that all share. Outputs that no layer behind them learns from, and
+    errors, take turns: two that are needed at the same time lie apart, others in the same bytes.
 
     shared: those buffers, dicts of role, bytes and user, the layer that needs it so large.
     """
@@ -128,15 +131,17 @@ def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str
 
 def from_plan(plan: dict[str, Any], batch_size: int, training: bool) -> Memory:
     """The engine's plan in words."""
-    slots, first = plan["slots_used"], plan["first"]
-    rows = [_row(None, "input", plan["input"], kept=training and first == 0)]
-    for i, slot in enumerate(slots):
-        row = _row(slot["layer"], slot["name"], slot["output"], kept=training and i + 1 >= first)
-        in_ram = training and i >= first
+    slots = plan["slots_used"]
+    rows = [_row(None, "input", plan["input"], kept=plan["input_kept"])]
+    for slot in slots:
+        row = _row(slot["layer"], slot["name"], slot["output"], kept=slot["kept"])
+        in_ram = slot["resident"]
         row |= {
             "weights": slot["weights"],
             "weights_ram": slot["weights"] if in_ram else 0,
             "weights_flash": 0 if in_ram else slot["weights"],
+            "signs": slot["signs"],
+            "chosen": slot["chosen"],
             "indices": slot["indices"],
             "indices_shared": 0 if slot["taped"] else slot["row_of_indices"],
             "scales": plan["scales"] // len(slots),
@@ -147,10 +152,10 @@ def from_plan(plan: dict[str, Any], batch_size: int, training: bool) -> Memory:
         }
         rows.append(row)
     buffers = [
-        # tensors and errors take turns in two buffers each
-        *(_buffer("activations in turn", "output_shared", rows[k::2]) for k in (0, 1)),
+        _buffer("activations in turn", "output_shared", rows)
+        | {"bytes": plan["activations"] - sum(row["output"] for row in rows)},
         _buffer("pool indices, one row", "indices_shared", rows),
-        *(_buffer("errors", "errors_shared", rows[:0:-1][k::2]) for k in (0, 1)),
+        _buffer("errors", "errors_shared", rows) | {"bytes": plan["errors"] + plan["spare"]},
         _buffer("workspace", "workspace_shared", rows),
         _buffer("32-bit sums", "sums_shared", rows),
     ]
@@ -166,9 +171,11 @@ def from_plan(plan: dict[str, Any], batch_size: int, training: bool) -> Memory:
         "weights": alone("weights_ram"),
         "activations": alone("output"),
         "activations in turn": common("activations in turn"),
+        "signs": alone("signs"),
         "pool indices": alone("indices"),
         "pool indices, one row": common("pool indices, one row"),
         "errors": common("errors"),
+        "chosen rows": alone("chosen"),
         "workspace": common("workspace"),
         "32-bit sums": common("32-bit sums"),
         "scales": alone("scales"),
@@ -197,8 +204,8 @@ def from_plan(plan: dict[str, Any], batch_size: int, training: bool) -> Memory:
 def _row(layer: int | None, name: str, output: int, *, kept: bool) -> dict[str, Any]:
     """A row of `by_layer` that only has an output yet."""
     keys = (
-        "weights", "weights_ram", "weights_flash", "output", "output_shared", "indices", "indices_shared", "scales",
-        "errors_shared", "sums_shared", "workspace_shared", "products",
+        "weights", "weights_ram", "weights_flash", "output", "output_shared", "signs", "indices", "indices_shared",
+        "chosen", "scales", "errors_shared", "sums_shared", "workspace_shared", "products",
     )  # fmt: skip
     row: dict[str, Any] = {"layer": layer, "name": name} | dict.fromkeys(keys, 0)
     row["output" if kept else "output_shared"] = output

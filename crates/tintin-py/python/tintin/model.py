@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _checks, _extras, _tintin
+from . import adapt as _adapt
 from . import layers as _layers
 from . import memory as _memory
 from ._data import Data, chunk
 from ._files import write_atomically
+from .adapt import Adapted
 from .history import History, Record, figures
 from .layers import Layer
 from .memory import Memory
@@ -106,16 +109,35 @@ class Sequential:
         self._engine.set_tensor(_checks.count("layer", layer, 0), bool(bias), flat, _checks.scale(scale))
 
     def memory(
-        self, batch_size: int = 1, training: bool = True, *, train_from: int = 0, limit: int | None = None
+        self,
+        batch_size: int = 1,
+        training: bool = True,
+        *,
+        train_from: int = 0,
+        limit: int | None = None,
+        policy: str | None = None,
+        choices: _adapt.Choices | None = None,
+        inspect: float | int = _adapt.INSPECT,
     ) -> Memory:
         """RAM and flash on a microcontroller, byte by byte, from the plan; nothing runs.
 
         train_from: index of the first layer that is trained; those before stay in flash. limit: bytes of RAM; a plan
         above it raises ValueError with the words the compiler uses.
+
+        policy: the plan of an adaptation that trains by this policy (see `adapt`); those that choose by the samples
+        ("tinytrain", "random_channels") need `choices`, [(layer, number of rows), ...], such as `Adapted.choices`, and
+        stay below their memory_budget whatever they choose. inspect: as in `adapt`.
         """
         batch_size = _checks.count("batch_size", batch_size)
         if limit is not None:
             limit = _checks.count("limit", limit, 0)
+        if policy is not None or choices is not None:
+            if choices is None:
+                if policy in ("tinytrain", "random_channels"):
+                    raise ValueError(f"what {policy!r} trains depends on the samples: pass choices, as of an adaptation")
+                choices = self._foresee(policy, batch_size, inspect)["choices"]
+            plan = self._engine.plan_choice(batch_size, list(choices), limit)
+            return _memory.from_plan(plan, batch_size, True)
         plan = self._engine.plan(batch_size, _checks.count("train_from", train_from, 0), bool(training), limit)
         return _memory.from_plan(plan, batch_size, training)
 
@@ -263,6 +285,119 @@ class Sequential:
         recipe = optimizer.recipe(loss, n)
         total, correct = data.train(np.arange(n, dtype=np.uint32), n, n, recipe, train_from)
         return data.mean(total, n), correct / n
+
+    def adapt(
+        self,
+        x_support: Samples,
+        y_support: Any,
+        *,
+        memory_budget: int | None = None,
+        compute_budget: float = 0.15,
+        steps: int = 40,
+        policy: str = "tinytrain",
+        batch_size: int = 5,
+        optimizer: TinTin | Niti | None = None,
+        temperature: int = _adapt.TEMPERATURE,
+        shift: int | tuple[int, int] = 1,
+        ratio: float = 0.5,
+        inspect: float | int = _adapt.INSPECT,
+        choices: _adapt.Choices | None = None,
+        rows: tuple[float, float] = (0.1, 0.9),
+    ) -> Adapted:
+        """Learn new classes from a few samples within a budget; the net stays as it is, an `Adapted` is returned.
+
+        The net's outputs are taken as features, so it should end in them, not in classes (`tintin.zoo`, outputs=None):
+        1 to 1024 of them. x_support: samples; y_support: integer labels (n,), any numbers, at least 2 classes of at
+        least 2 samples. Prototypes of the classes are made of the samples; the same samples moved by up to `shift`
+        places (0 to 255, or a pair down, right) are the queries it learns from.
+
+        policy: what learns.
+        "tinytrain": layers by Fisher information over their cost while both budgets hold, in them the rows with most
+        information (arXiv 2307.09988). memory_budget: bytes of RAM of the training plan; None: any. compute_budget:
+        share of the multiply-accumulates of a full backward pass. ratio: most of a layer's rows that learn.
+        "random_channels": the same layers, rows drawn anew for every pass (TraDy, arXiv 2510.19675).
+        "full": all. "last_layer": the last with weights (TinyOL). "bias_only": the biases of the inspected layers.
+        "sparse": `choices`, [(layer, number of rows), ...], rows by the size of their weights (arXiv 2206.15472).
+        "layers": `choices`, rows by information. "dynamic": the inspected layers, the share of their rows between the
+        two of `rows` by the size of the error (arXiv 2407.10734).
+
+        steps: passes over the support set, batch_size queries at a time. optimizer: `TinTin` at a constant rate unless
+        told. temperature: of the softmax over cosines, a power of two up to 64. inspect: index of the first layer that
+        may learn, or as a float the share of the layers with weights, from the last. Ctrl-C stops it.
+
+        Raises TypeError or ValueError for samples and settings out of range, and for a budget too small for any layer,
+        with the smallest that would do. Rules N29 to N37 of `docs/numerics.md`; the same bits as on a microcontroller.
+        """
+        told = _adapt.settings(
+            self, policy=policy, memory_budget=memory_budget, compute_budget=compute_budget, steps=steps,
+            batch_size=batch_size, optimizer=optimizer, temperature=temperature, shift=shift, ratio=ratio,
+            inspect=inspect, choices=choices, rows=rows,
+        )  # fmt: skip
+        return _adapt.adapt(self, x_support, y_support, told, batch_size, steps)
+
+    def _foresee(self, policy: str | None, batch_size: int, inspect: float | int) -> dict[str, Any]:
+        """What a policy that needs no samples will train."""
+        told = _adapt.settings(
+            self, policy=policy or "full", memory_budget=None, compute_budget=1.0, steps=1, batch_size=batch_size,
+            optimizer=None, temperature=1, shift=0, ratio=1.0, inspect=inspect, choices=None, rows=(0.1, 0.9),
+        )  # fmt: skip
+        return self._engine.foresee(told)
+
+    def fit_episodes(
+        self,
+        x: Samples,
+        y: Any,
+        episodes: int = 1000,
+        *,
+        ways: int = 5,
+        shots: int = 5,
+        queries: int = 5,
+        optimizer: TinTin | Niti | None = None,
+        temperature: int = _adapt.TEMPERATURE,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> History:
+        """Pre-train on episodes: prototypes of `shots` samples each of `ways` classes, `queries` more of each to learn from.
+
+        For nets that end in features and are to be adapted: prototypical networks (arXiv 1703.05175) with the cosine.
+        One episode is one training step on ways * queries samples. y: integer labels (n,), any numbers. seed: of the
+        draws of episodes. optimizer, temperature, progress: as `fit` and `adapt`. Returns ten records or fewer, each of
+        a tenth of the episodes: mean loss in nats per query, accuracy. Raises TypeError or ValueError for samples and
+        settings out of range, and for too few classes or samples.
+        """
+        episodes = _checks.count("episodes", episodes)
+        sizes = [_checks.count(name, v) for name, v in (("ways", ways), ("shots", shots), ("queries", queries))]
+        if sizes[0] < 2:
+            raise ValueError(f"ways must be at least 2, got {ways}")
+        array, exponent = _checks.samples(self.input_shape, x, "x")
+        labels = np.asarray(y)
+        if labels.dtype.kind not in "iu" or labels.shape != (len(array),):
+            raise TypeError(f"y must be integer labels of shape ({len(array)},), got {labels.dtype} {labels.shape}")
+        temperature = _adapt.power_of_two(temperature)
+        asked = sizes[0] * sizes[2]
+        recipe = _checks.optimizer(optimizer).recipe("cross_entropy", asked, self.step, episodes)
+        rng = np.random.default_rng([_checks.count("seed", seed, 0), self.step])
+        history, bar = History(), _extras.bar(episodes, "episodes", progress, _extras.FIGURES)
+        try:
+            for part in np.array_split(np.arange(episodes), min(10, episodes)):
+                start, total, correct, done = time.perf_counter(), 0, 0, 0
+                while done < len(part):
+                    n = min(32, len(part) - done)
+                    drawn = _adapt.episodes(rng, labels, n, *sizes)
+                    added, right = self._engine.episodes(array, exponent, *drawn, temperature, recipe)
+                    total, correct, done = total + added, correct + right, done + n
+                    if bar is not None:
+                        bar.update(n)
+                count = len(part) * asked
+                record: Record = {"epoch": len(history) + 1, "loss": total * math.log(2.0) * 2.0**-16 / count}
+                record |= {"accuracy": correct / count, "loss_name": "prototypes"}
+                record["mu" if recipe.rule == "niti" else "learning_shift"] = recipe.at(max(self.step, 1) - 1)
+                record["seconds"] = time.perf_counter() - start
+                history.append(record)
+        finally:
+            if bar is not None:
+                bar.close()
+        return history
 
     def initialise(self, seed: int) -> None:
         """Draw new initial weights from `seed` and start again at step 0."""

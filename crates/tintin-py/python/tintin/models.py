@@ -1,9 +1,10 @@
-"""Ready-made nets, by name: functions that return an untrained `Sequential`."""
+"""Ready-made nets, by name: functions that return an untrained `Sequential`. Those of the literature: `tintin.zoo`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from . import zoo
 from .layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 from .model import Sequential
 
@@ -44,7 +45,17 @@ def small(input_shape: Shape = (8, 8, 1), classes: int = 10, seed: int = 0) -> S
     )  # fmt: skip
 
 
-MODELS: dict[str, Callable[..., Sequential]] = {"lenet5": lenet5, "mlp": mlp, "small": small}
+#: those for any data set, and the classifiers of `tintin.zoo`, which want images of some size
+MODELS: dict[str, Callable[..., Sequential]] = {
+    "lenet5": lenet5,
+    "mlp": mlp,
+    "small": small,
+    "ds_cnn": zoo.ds_cnn,
+    "mcunet": zoo.mcunet,
+    "mobilenet_v1": zoo.mobilenet_v1,
+    "mobilenet_v2": zoo.mobilenet_v2,
+    "resnet8": zoo.resnet8,
+}
 
 
 def build(name: str, input_shape: Shape, classes: int, seed: int = 0) -> Sequential:
@@ -53,4 +64,4 @@ def build(name: str, input_shape: Shape, classes: int, seed: int = 0) -> Sequent
         make = MODELS[name]
     except KeyError:
         raise ValueError(f"unknown model {name!r}; known are {', '.join(sorted(MODELS))}") from None
-    return make(input_shape=input_shape, classes=classes, seed=seed)
+    return make(input_shape, classes, seed=seed)

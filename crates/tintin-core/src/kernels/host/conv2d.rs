@@ -142,13 +142,17 @@ impl Kernel for Call<'_, '_> {
         unsafe { filters.pack::<L>(starts, rows, packed) };
 
         let groups = filters.groups::<L>();
-        steps.clear();
-        for a in 0..conv.kernel.0 {
-            steps.extend((0..groups).map(|q| entry(a * copied.row + q * L::GROUP)));
+        let steps = room(steps, conv.kernel.0 * groups);
+        for (a, steps) in steps.chunks_exact_mut(groups).enumerate() {
+            for (q, step) in steps.iter_mut().enumerate() {
+                *step = entry(a * copied.row + q * L::GROUP);
+            }
         }
-        window.clear();
-        for a in 0..pool.kernel.0 {
-            window.extend((0..pool.kernel.1).map(|b| entry(a * down + b * right)));
+        let window = room(window, pool.kernel.0 * pool.kernel.1);
+        for (a, window) in window.chunks_exact_mut(pool.kernel.1).enumerate() {
+            for (b, place) in window.iter_mut().enumerate() {
+                *place = entry(a * down + b * right);
+            }
         }
         let (in_row, lanes) = (pool.columns.div_ceil(filters.joined), filters.lanes());
         let windows = room(windows, 3 * copied.samples * copied.band * in_row).as_chunks_mut::<3>().0;

@@ -70,7 +70,7 @@ impl Kernel for Gradient<'_> {
         assert!(x.len() == g.samples * g.inputs());
         let largest = Tile::largest(&g, L::GROUP, errors.ps, PATCHES);
         let patches = room(patches, PATCHES.max(largest.lanes(&g)) + L::WIDTH);
-        g.clear_margins(input);
+        let input = g.margins(input);
         let (g, errors) = (&g, errors);
         if errors.index.is_empty() && mostly_errors(errors.dy) {
             let collected = Every::new::<L>(g, &largest, rows, errors.ps, [one, two, three]);

@@ -15,6 +15,7 @@ use super::dispatch_on;
 use super::groups::{room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
+use super::phases::Axis;
 use crate::kernels::{Conv2d, Errors};
 
 /// Places at a time: a weight is loaded once for all.
@@ -139,115 +140,6 @@ fn transpose<L: Lanes>(registers: &Registers, w: &[i8], taps: usize, to: &mut [i
             for (t, &w) in w[ch * taps..][..taps].iter().enumerate() {
                 to[t * pitch + lane] = w.into();
             }
-        }
-    }
-}
-
-/// Height or width.
-#[derive(Clone, Copy)]
-struct Axis {
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-    inputs: usize,
-    outputs: usize,
-}
-
-impl Axis {
-    #[inline(always)]
-    fn both(conv: &Conv2d) -> [Self; 2] {
-        let Conv2d { kernel, stride, padding, xs, ys, .. } = *conv;
-        let axis = |kernel, stride, padding, inputs: u32, outputs: u32| Self {
-            kernel,
-            stride,
-            padding,
-            inputs: inputs as usize,
-            outputs: outputs as usize,
-        };
-        [axis(kernel.0, stride.0, padding.0, xs.h, ys.h), axis(kernel.1, stride.1, padding.1, xs.w, ys.w)]
-    }
-
-    /// The output places whose `tap` lies inside the input.
-    #[inline(always)]
-    fn places(&self, tap: usize) -> Range<usize> {
-        let first = self.padding.saturating_sub(tap).div_ceil(self.stride);
-        let end = (self.inputs + self.padding).saturating_sub(tap).div_ceil(self.stride);
-        first..end.min(self.outputs)
-    }
-
-    /// `places` output places from `first` on; all have all taps.
-    #[inline(always)]
-    fn forward(&self, first: usize, places: usize) -> Phase {
-        Phase {
-            place: 0,
-            step: 1,
-            places,
-            tap: 0,
-            taps: self.kernel,
-            tap_step: 1,
-            source: (first * self.stride).cast_signed() - self.padding.cast_signed(),
-            source_step: self.stride.cast_signed(),
-            turn: 1,
-            sources: self.inputs.cast_signed(),
-        }
-    }
-
-    /// The input places `phase`, `phase` + stride and on, which the same taps meet, at ever earlier outputs.
-    #[inline(always)]
-    fn backward(&self, phase: usize) -> Phase {
-        let tap = (phase + self.padding) % self.stride;
-        Phase {
-            place: phase,
-            step: self.stride,
-            places: (self.inputs - phase).div_ceil(self.stride),
-            tap,
-            taps: self.kernel.saturating_sub(tap).div_ceil(self.stride),
-            tap_step: self.stride,
-            source: ((phase + self.padding) / self.stride).cast_signed(),
-            source_step: 1,
-            turn: -1,
-            sources: self.outputs.cast_signed(),
-        }
-    }
-}
-
-/// Places in a row that have the same taps, but for those whose sources are outside.
-#[derive(Clone, Copy)]
-struct Phase {
-    place: usize,
-    step: usize,
-    places: usize,
-    tap: usize,
-    taps: usize,
-    tap_step: usize,
-    /// Of the first tap of the first place; from place to place, from tap to tap, and how many there are.
-    source: isize,
-    source_step: isize,
-    turn: isize,
-    sources: isize,
-}
-
-/// The taps of a place whose sources are inside.
-#[derive(Clone, Copy)]
-struct Reach {
-    place: usize,
-    tap: usize,
-    taps: usize,
-    source: isize,
-}
-
-impl Phase {
-    #[inline(always)]
-    fn reach(&self, n: usize) -> Reach {
-        let source = self.source + n.cast_signed() * self.source_step;
-        let (first, end) =
-            if self.turn > 0 { (-source, self.sources - source) } else { (source + 1 - self.sources, source + 1) };
-        let (first, end) = (first.max(0), end.min(self.taps.cast_signed()));
-        Reach {
-            place: self.place + n * self.step,
-            tap: self.tap + first.cast_unsigned() * self.tap_step,
-            taps: (end - first).max(0).cast_unsigned(),
-            source: source + first * self.turn,
         }
     }
 }

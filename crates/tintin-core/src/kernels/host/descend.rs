@@ -12,6 +12,7 @@ use super::dispatch_on;
 use super::groups::{room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
+use super::tile::nonzero;
 use crate::kernels::RowStep;
 use crate::rng::Draws;
 
@@ -51,7 +52,7 @@ pub fn descend_outer(
     x: &[i8],
     rule: impl FnMut(usize, u32) -> Option<RowStep>,
 ) -> bool {
-    with_buffers(|[values]| dispatch_on(machine, Outer { w, dy, x, values, rule })).is_some()
+    with_buffers(|[values, numbers]| dispatch_on(machine, Outer { w, dy, x, values, numbers, rule })).is_some()
 }
 
 struct Rows<'a, R> {
@@ -80,6 +81,8 @@ struct Outer<'a, R> {
     x: &'a [i8],
     /// The inputs as words, and a row of the gradient.
     values: &'a mut std::vec::Vec<i32>,
+    /// Numbers of the rows with an error.
+    numbers: &'a mut std::vec::Vec<i32>,
     rule: R,
 }
 
@@ -95,10 +98,11 @@ impl<R: FnMut(usize, u32) -> Option<RowStep>> Kernel for Outer<'_, R> {
             *x = value.into();
             top = top.max(value.unsigned_abs());
         }
-        for (o, (w, &d)) in self.w.chunks_exact_mut(n).zip(self.dy).enumerate() {
-            if d == 0 {
-                continue;
-            }
+        let numbers = room(self.numbers, self.dy.len() + 16);
+        let count = nonzero::<L>(self.dy, numbers);
+        for &o in &numbers[..count] {
+            let o = o.cast_unsigned() as usize;
+            let (w, d) = (&mut self.w[o * n..][..n], self.dy[o]);
             let Some(step) = (self.rule)(o, u32::from(d.unsigned_abs()) * u32::from(top)) else { continue };
             if step.before == 0 {
                 descend::<L>(w, x, RowStep { m: i32::from(d) * step.m, ..step });
@@ -144,7 +148,7 @@ fn descend<L: Lanes>(w: &mut [i8], g: &[i32], step: RowStep) {
         let state = L::splat(state.cast_signed());
         let last = UNROLLED * L::WIDTH - 1;
         let walk = Walk::<L> {
-            before: step.before,
+            before: (step.before > 0).then_some(step.before),
             half: L::splat((1i32 << step.before) >> 1),
             m: L::splat(step.m),
             shift: step.shift,
@@ -176,7 +180,8 @@ fn descend<L: Lanes>(w: &mut [i8], g: &[i32], step: RowStep) {
 
 /// What all registers of a row have in common.
 struct Walk<L: Lanes> {
-    before: u32,
+    /// The first shift, if there is one.
+    before: Option<u32>,
     half: L::Vector,
     m: L::Vector,
     shift: u32,
@@ -195,7 +200,11 @@ impl<L: Lanes> Walk<L> {
     unsafe fn some(&self, w: *mut i8, g: *const i32, n: usize, draws: &mut L::Vector) {
         // SAFETY: as the caller says.
         unsafe {
-            let g = L::multiply(L::shift(L::add(L::load_first(g, n), self.half), self.before), self.m);
+            let mut g = L::load_first(g, n);
+            if let Some(before) = self.before {
+                g = L::shift(L::add(g, self.half), before);
+            }
+            let g = L::multiply(g, self.m);
             let delta = L::shift(L::add(g, L::upper(*draws, self.shift)), self.shift);
             let moved = L::subtract(L::load_bytes(w, n), delta);
             L::store_bytes(w, L::max(L::min(moved, self.high), self.low), n);

@@ -3,6 +3,7 @@
 use core::ops::Range;
 use std::vec::Vec;
 
+use super::groups::room;
 use crate::kernels::{Conv2d, Errors};
 use crate::shape::Shape;
 
@@ -120,13 +121,15 @@ impl Geometry {
         if self.window.1 == 2 { (p >> 1, p & 1) } else { (p / self.window.1, p % self.window.1) }
     }
 
-    /// Makes `buffer` ready for [`pad`](Self::pad).
+    /// Room for [`pad`](Self::pad) in `buffer`, all of it zeros.
     #[inline(always)]
-    pub fn clear_margins(&self, buffer: &mut Vec<i32>) {
-        if self.padding != (0, 0) {
-            buffer.clear();
-            buffer.resize((self.padded.0 * self.pitch()).div_ceil(4), 0);
+    pub fn margins<'a>(&self, buffer: &'a mut Vec<i32>) -> &'a mut [i32] {
+        if self.padding == (0, 0) {
+            return &mut [];
         }
+        let padded = room(buffer, (self.padded.0 * self.pitch()).div_ceil(4));
+        padded.fill(0);
+        padded
     }
 
     /// The input `x` with zeros around it, in `buffer` if there are any.

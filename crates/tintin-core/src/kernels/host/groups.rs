@@ -30,14 +30,22 @@ pub fn value<L: Lanes>(side: Side, v: i8) -> L::Value {
 #[inline(always)]
 pub unsafe fn spread<L: Lanes>(side: Side, v: &[i8], to: *mut L::Value) {
     let (blocks, rest) = v.as_chunks::<64>();
-    let (chunks, rest) = rest.as_chunks::<16>();
-    let (quads, rest) = rest.as_chunks::<4>();
-    // SAFETY: room for `v.len()`, as the caller says.
+    let (chunks, short) = rest.as_chunks::<16>();
+    let (quads, few) = short.as_chunks::<4>();
+    // SAFETY: room for `v.len()`, as the caller says; the last values of a longer run are written again with some before them.
     unsafe {
+        let end = to.add(v.len());
         let to = blocks.iter().fold(to, |to, v| copy::<L, 64>(side, v, to));
         let to = chunks.iter().fold(to, |to, v| copy::<L, 16>(side, v, to));
-        let to = quads.iter().fold(to, |to, v| copy::<L, 4>(side, v, to));
-        rest.iter().fold(to, |to, &v| copy::<L, 1>(side, &[v], to));
+        match (v.last_chunk::<16>(), v.last_chunk::<4>()) {
+            _ if short.is_empty() => {}
+            (Some(last), _) => _ = copy::<L, 16>(side, last, end.sub(16)),
+            (None, Some(last)) => {
+                quads.iter().fold(to, |to, v| copy::<L, 4>(side, v, to));
+                copy::<L, 4>(side, last, end.sub(4));
+            }
+            (None, None) => _ = few.iter().fold(to, |to, &v| copy::<L, 1>(side, &[v], to)),
+        }
     }
 }
 

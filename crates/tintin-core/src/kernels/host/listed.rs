@@ -11,8 +11,8 @@ use super::tile::{MOST, Tap, add_to, balanced, correction, nonzero, single, spar
 use crate::kernels::Errors;
 use crate::shape::Shape;
 
-/// Errors of a channel listed at a time, where a tile has fewer windows.
-const LISTED: usize = 512;
+/// Errors of a channel listed at a time, where a tile has fewer windows: lists of all channels do not start in the same lines of the cache.
+const LISTED: usize = 520;
 
 /// A list of taps for each channel.
 pub struct Listed<'a> {
@@ -41,10 +41,10 @@ impl<'a> Listed<'a> {
         [taps, lists, rows]: [&'a mut Vec<i32>; 3],
     ) -> Self {
         let (c, row) = (ps.c as usize, ps.w as usize * ps.c as usize);
-        let most = LISTED.max(largest.windows());
+        let most = LISTED.min(g.samples * ps.places()).max(largest.windows());
         let taps = room(taps, 2 * channels.len() * most);
-        lists.clear();
-        lists.resize(2 * channels.len(), 0);
+        let lists = room(lists, 2 * channels.len());
+        lists.fill(0);
         let (columns, numbers) = room(rows, 3 * row + 16).split_at_mut(2 * row);
         let columns = columns.as_chunks_mut().0;
         for (j, columns) in columns.chunks_exact_mut(c).enumerate() {
@@ -74,11 +74,13 @@ impl Collected for Listed<'_> {
             let dy = &errors.dy[i * row..][some.clone()];
             let index = if errors.index.is_empty() { errors.index } else { &errors.index[i * row..][some.clone()] };
             let columns = &self.columns[some.clone()];
+            assert!(columns.len() == dy.len());
             let first = first + (i - tile.rows.start) * g.down * g.run;
             let count = nonzero::<L>(dy, self.numbers);
             for &n in &self.numbers[..count] {
                 let n = n.cast_unsigned() as usize;
-                let [o, column] = columns[n];
+                // SAFETY: numbers of errors, of which there are as many as columns.
+                let ([o, column], d) = unsafe { (*columns.get_unchecked(n), *dy.get_unchecked(n)) };
                 let o = (o.cast_unsigned() as usize).wrapping_sub(self.channels.start);
                 let Some(list) = self.lists.get_mut(o) else { continue };
                 let p = index.get(n).map_or(0, |p| usize::from(p.cast_unsigned()));
@@ -87,8 +89,8 @@ impl Collected for Listed<'_> {
                 let at = first + (column / L::GROUP * tile.height + a * g.stride.0) * g.run;
                 let [count, total] = *list;
                 self.taps[o * self.most + count.cast_unsigned() as usize] =
-                    [word(at), single::<L>(column % L::GROUP, dy[n])];
-                *list = [count + 1, total.wrapping_add(i32::from(dy[n]))];
+                    [word(at), single::<L>(column % L::GROUP, d)];
+                *list = [count + 1, total.wrapping_add(i32::from(d))];
             }
         }
     }

@@ -21,12 +21,15 @@ mod lanes;
 mod listed;
 mod machine;
 mod matmul;
+mod phases;
 mod product;
 mod scatter;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_backward;
+#[cfg(test)]
+mod tests_depthwise;
 mod tile;
 mod transposed;
 #[cfg(target_arch = "x86_64")]

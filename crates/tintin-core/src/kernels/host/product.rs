@@ -69,7 +69,8 @@ impl Product<'_> {
                 match (packed.len() / column, L::REGISTERS) {
                     (BLOCK, 32) => self.block::<L, 8, BLOCK>(packed, lane),
                     (BLOCK, _) => self.block::<L, 4, BLOCK>(packed, lane),
-                    (1, 32) => self.block::<L, 8, 1>(packed, lane),
+                    // nine leave fewer over of the squares of windows there are than eight, and fill the registers
+                    (1, 32) => self.block::<L, 9, 1>(packed, lane),
                     _ => self.block::<L, 6, 1>(packed, lane),
                 }
             };

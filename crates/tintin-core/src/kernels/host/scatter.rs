@@ -55,16 +55,18 @@ impl Kernel for InputErrors<'_> {
         let wide = g.run.div_ceil(L::WIDTH);
         let pitch = g.pitch().next_multiple_of(L::WIDTH);
         let map = room(map, g.padded.0 * pitch + wide * L::WIDTH);
-        registers.clear();
-        for r in 0..g.kernel.0 * wide {
-            registers.push(word(r / wide * pitch + r % wide * L::WIDTH));
+        let registers = room(registers, g.kernel.0 * wide);
+        for (a, registers) in registers.chunks_exact_mut(wide).enumerate() {
+            for (v, register) in registers.iter_mut().enumerate() {
+                *register = word(a * pitch + v * L::WIDTH);
+            }
         }
         let row = registers.len() * L::WIDTH;
         let deep = (WEIGHTS / row).clamp(1, channels.div_ceil(L::GROUP));
         let weights = room(weights, deep * row);
         let taps = room(taps, 2 * g.places() * deep * L::GROUP);
-        lists.clear();
-        lists.resize(2 * g.places(), 0);
+        let lists = room(lists, 2 * g.places());
+        lists.fill(0);
         let numbers = room(numbers, deep * L::GROUP + 16);
         for first in (0..channels).step_by(deep * L::GROUP) {
             let some = first..(first + deep * L::GROUP).min(channels);
@@ -81,6 +83,7 @@ impl Kernel for InputErrors<'_> {
                     errors,
                     pitch,
                     registers,
+                    block: balanced(registers.len(), MOST),
                     weights,
                     deep,
                     map,
@@ -128,6 +131,8 @@ struct Scatter<'a> {
     errors: Errors<'a>,
     pitch: usize,
     registers: &'a [i32],
+    /// Registers added to at a time.
+    block: usize,
     weights: &'a [i32],
     deep: usize,
     map: &'a mut [i32],
@@ -161,9 +166,10 @@ impl Scatter<'_> {
     /// Adds the errors of a window to the patches of its places.
     #[inline(always)]
     fn winners<L: Lanes>(&mut self, dy: &[i8], index: &[i8], corner: usize) {
+        assert!(dy.len() == index.len());
         let row = word(self.registers.len() * L::WIDTH);
         let count = nonzero::<L>(dy, self.numbers);
-        let few = count <= self.g.places();
+        let few = count <= 2 * self.g.places();
         let most = self.deep * L::GROUP;
         for n in 0..count {
             let o = self.numbers[n].cast_unsigned() as usize;
@@ -219,17 +225,11 @@ impl Scatter<'_> {
         let map = &mut self.map[corner + a * g.stride.0 * self.pitch + b * g.step..];
         let last = self.registers[self.registers.len() - 1].cast_unsigned() as usize;
         assert!(last + L::WIDTH <= map.len());
-        let mut first = 0;
-        let block = balanced(self.registers.len(), MOST);
-        while first < self.registers.len() {
-            let registers = &self.registers[first..];
-            let registers = &registers[..block.min(registers.len())];
-            let weights = &self.weights[first * L::WIDTH..];
+        for (registers, weights) in self.registers.chunks(self.block).zip(self.weights.chunks(self.block * L::WIDTH)) {
             // SAFETY: registers lie before `last`, taps in the rows of the weights.
             unsafe {
                 with_registers!(12, registers.len(), V => add::<L, V>(taps, total, weights, registers, map.as_mut_ptr()));
             }
-            first += block;
         }
     }
 }
@@ -238,6 +238,7 @@ impl Scatter<'_> {
 /// V registers from each tap on lie in the weights, and `registers` are V places in the map.
 #[inline(always)]
 unsafe fn add<L: Lanes, const V: usize>(taps: &[Tap], total: i32, weights: &[i32], registers: &[i32], map: *mut i32) {
+    let registers = registers.first_chunk::<V>().unwrap_or(&[0; V]);
     // SAFETY: as the caller says.
     unsafe {
         let mut sums = [L::splat(correction::<L>(total)); V];

@@ -71,13 +71,43 @@ pub unsafe fn dense<L: Lanes, const N: usize, const V: usize>(
 /// V registers from `b` + `at` on can be read for every tap.
 #[inline(always)]
 pub unsafe fn sparse<L: Lanes, const V: usize>(sums: &mut [L::Vector; V], taps: &[Tap], b: *const i32) {
-    for &[at, errors] in taps {
-        // SAFETY: as the caller says.
-        unsafe {
-            let (b, errors) = (b.add(at.cast_unsigned() as usize), L::splat(errors));
-            for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = L::dot(*sum, L::load(b.add(v * L::WIDTH)), errors);
+    // SAFETY: as the caller says.
+    unsafe {
+        let (fours, mut rest) = taps.as_chunks::<4>();
+        if V <= 4 {
+            // few sums would wait for each other
+            let mut others = [[L::zero(); V]; 3];
+            for [one, two, three, four] in fours {
+                tap::<L, V>(sums, one, b);
+                tap::<L, V>(&mut others[0], two, b);
+                tap::<L, V>(&mut others[1], three, b);
+                tap::<L, V>(&mut others[2], four, b);
             }
+            if !fours.is_empty() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = L::add(L::add(*sum, others[0][v]), L::add(others[1][v], others[2][v]));
+                }
+            }
+        } else {
+            rest = taps;
+        }
+        for one in rest {
+            tap::<L, V>(sums, one, b);
+        }
+    }
+}
+
+/// Products of one group.
+///
+/// # Safety
+/// V registers from `b` + the tap's place on can be read.
+#[inline(always)]
+unsafe fn tap<L: Lanes, const V: usize>(sums: &mut [L::Vector; V], &[at, errors]: &Tap, b: *const i32) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let (b, errors) = (b.add(at.cast_unsigned() as usize), L::splat(errors));
+        for (v, sum) in sums.iter_mut().enumerate() {
+            *sum = L::dot(*sum, L::load(b.add(v * L::WIDTH)), errors);
         }
     }
 }

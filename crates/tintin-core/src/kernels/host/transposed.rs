@@ -15,7 +15,7 @@ use super::dispatch_on;
 use super::groups::{Side, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
-use super::tile::{MOST, ROW, add_to, ahead, balanced, correction, dense, readable, with_registers, word};
+use super::tile::{MOST, ROW, add_to, ahead, balanced, correction, dense, nonzero, readable, with_registers, word};
 
 /// See [`portable::matmul_transposed`](crate::kernels::portable::matmul_transposed); false if `machine` has no vector instructions.
 pub fn matmul_transposed(
@@ -100,7 +100,13 @@ impl Kernel for Call<'_> {
         let Transposed { a, m, step, acc, lanes } = self.of;
         assert!(acc.len() == a.rows * lanes && (a.terms == 0 || (a.terms - 1) * step + lanes <= m.len()));
         let [terms, rows, totals, groups, packed] = self.buffers;
-        list::<L>(a, terms, rows, totals, groups);
+        let lists = Lists {
+            terms: room(terms, a.terms + 16),
+            rows: room(rows, a.rows),
+            totals: room(totals, a.rows),
+            groups: room(groups, a.rows * a.terms.div_ceil(L::GROUP)),
+        };
+        let Lists { terms, rows, totals, groups } = &list::<L>(a, lists);
         let deep = terms.len().div_ceil(L::GROUP);
         let packed = room(packed, DEEP * WIDE * L::WIDTH);
         let most = if rows.len() == 1 { MOST } else { WIDE.min(L::REGISTERS / (HIGH + 1)) };
@@ -123,35 +129,44 @@ impl Kernel for Call<'_> {
     }
 }
 
+/// What is known of the errors: first the room for it, then as much as there is.
+struct Lists<'a> {
+    /// Terms and rows with errors.
+    terms: &'a mut [i32],
+    rows: &'a mut [i32],
+    /// Of each such row: the sum of its errors, and groups of them.
+    totals: &'a mut [i32],
+    groups: &'a mut [i32],
+}
+
 /// Lists the terms with an error in any row, the rows with an error in any term, the sum of each such row and its errors in groups.
 #[inline(always)]
-fn list<L: Lanes>(
-    a: Errors<'_>,
-    terms: &mut Vec<i32>,
-    rows: &mut Vec<i32>,
-    totals: &mut Vec<i32>,
-    groups: &mut Vec<i32>,
-) {
+fn list<'a, L: Lanes>(a: Errors<'_>, room: Lists<'a>) -> Lists<'a> {
+    let Lists { terms, rows, totals, groups } = room;
     assert!(a.rows == 0 || a.terms == 0 || (a.rows - 1) * a.row + (a.terms - 1) * a.term < a.values.len());
-    terms.clear();
-    for k in 0..a.terms {
-        let mut any = 0;
-        for n in 0..a.rows {
-            // SAFETY: below the largest place, which was compared with the length.
-            any |= unsafe { *a.values.get_unchecked(n * a.row + k * a.term) };
-        }
-        if any != 0 {
-            terms.push(word(k));
+    assert!(terms.len() >= a.terms && groups.len() >= a.rows * a.terms.div_ceil(L::GROUP));
+    let mut count = 0;
+    if a.rows == 1 && a.term == 1 {
+        count = nonzero::<L>(&a.values[..a.terms], terms);
+    } else {
+        for k in 0..a.terms {
+            let mut any = 0;
+            for n in 0..a.rows {
+                // SAFETY: below the largest place, which was compared with the length.
+                any |= unsafe { *a.values.get_unchecked(n * a.row + k * a.term) };
+            }
+            terms[count] = word(k);
+            count += usize::from(any != 0);
         }
     }
-    rows.clear();
-    totals.clear();
-    groups.clear();
+    let terms = &mut terms[..count];
     let deep = terms.len().div_ceil(L::GROUP);
-    for n in 0..a.rows {
-        let (start, mut total, mut any) = (groups.len(), 0, 0);
-        groups.resize(start + deep, 0);
-        let to = groups[start..].as_mut_ptr().cast::<L::Value>();
+    let mut some = 0;
+    for n in 0..if deep == 0 { 0 } else { a.rows } {
+        let (mut total, mut any) = (0, 0);
+        let row = &mut groups[some * deep..][..deep];
+        row[deep - 1] = 0;
+        let to = row.as_mut_ptr().cast::<L::Value>();
         for (i, &k) in terms.iter().enumerate() {
             // SAFETY: as above; and `deep` groups have room for all terms.
             unsafe {
@@ -161,13 +176,11 @@ fn list<L: Lanes>(
                 to.add(i).write(L::plain(d));
             }
         }
-        if any == 0 {
-            groups.truncate(start);
-        } else {
-            rows.push(word(n));
-            totals.push(total);
-        }
+        // the next one takes its place if it is empty
+        (rows[some], totals[some]) = (word(n), total);
+        some += usize::from(any != 0);
     }
+    Lists { terms, rows: &mut rows[..some], totals: &mut totals[..some], groups: &mut groups[..some * deep] }
 }
 
 /// Some registers of i, for all rows and terms.

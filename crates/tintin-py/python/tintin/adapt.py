@@ -1,0 +1,227 @@
+"""Adaptation to a new task from a few labelled samples: settings, and what comes of it.
+
+TinyTrain (arXiv 2307.09988) and its peers, in integers: rules N29 to N37 of `docs/numerics.md`, guide in `docs/adapt.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _checks, _tintin
+from .optimizers import Niti, TinTin
+
+if TYPE_CHECKING:
+    from .model import Samples, Sequential
+
+#: what `Sequential.adapt` may train
+POLICIES = (
+    "full", "last_layer", "bias_only", "sparse", "tinytrain", "layers", "random_channels", "dynamic",
+)  # fmt: skip
+#: a share of one, as the engine counts it
+_ONE = 1 << 15
+#: learning shift of an adaptation, chosen on validation classes (`docs/results.md`)
+LEARNING_SHIFT = 4
+#: the same as `temperature`, chosen alike
+TEMPERATURE = 16
+#: share of the layers with weights, counted from the last, that may learn unless told
+INSPECT = 0.5
+
+Choices = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A layer that learned: its index, its rows in number, and which (of "random_channels" and "dynamic" the first)."""
+
+    layer: int
+    count: int
+    rows: tuple[int, ...]
+
+
+class Adapted:
+    """A net adapted to the classes of a support set. The net it came from stays as it was.
+
+    net: the adapted net. classes: the labels of the support set, rising. prototypes: (classes, features) int16, each of
+    length 2^14: a sample belongs to the class whose prototype has the smallest angle to its features.
+    trained: the layers that learned. memory: bytes of RAM of the plan that learned; products: multiply-accumulates of
+    one sample's backward pass, full_products: of that of full training. losses: mean loss of every step in nats;
+    accuracies: share of its queries that were right; digests: of the net after every step.
+    """
+
+    net: Sequential
+    classes: NDArray[np.int64]
+    prototypes: NDArray[np.int16]
+    trained: list[Trained]
+    memory: int
+    products: int
+    full_products: int
+    losses: list[float]
+    accuracies: list[float]
+    digests: list[int]
+
+    def __init__(self, net: Sequential, classes: NDArray[np.int64], told: dict[str, Any], sizes: Sequence[int]) -> None:
+        self.net, self.classes = net, classes
+        self.prototypes = told["prototypes"].reshape(len(classes), -1)
+        self.trained = [Trained(layer, count, tuple(rows)) for layer, count, rows in told["choices"]]
+        self.memory, self.products, self.full_products = told["memory"], told["products"], told["full_products"]
+        unit = math.log(2.0) * 2.0**-16
+        steps = list(zip(told["losses"], sizes, strict=True))
+        self.losses = [loss * unit / size for (loss, _), size in steps]
+        self.accuracies = [correct / size for (_, correct), size in steps]
+        self.digests = told["digests"]
+
+    @property
+    def choices(self) -> list[tuple[int, int]]:
+        """(layer, number of rows) of the layers that learned: what `memory` and `adapt` take as `choices`."""
+        return [(trained.layer, trained.count) for trained in self.trained]
+
+    def predict(self, x: Samples) -> NDArray[np.int64]:
+        """Class of each sample, (n,) int64, one of `classes`. Raises as `Sequential.predict`."""
+        array, exponent = _checks.samples(self.net.input_shape, x, "x")
+        features = self.net._engine.predict(array, exponent)[0]
+        found: NDArray[np.int64] = self.classes[_tintin.nearest(features, self.prototypes.reshape(-1))]
+        return found
+
+    def score(self, x: Samples, y: Any) -> float:
+        """Share of samples whose class is right."""
+        y = np.asarray(y)
+        found = self.predict(x)
+        if y.shape != found.shape:
+            raise ValueError(f"y must hold one label per sample: {len(found)} samples, got shape {y.shape}")
+        return float(np.mean(found == y))
+
+    def __repr__(self) -> str:
+        layers = ", ".join(f"{t.layer} ({t.count} rows)" if t.count else f"{t.layer} (bias)" for t in self.trained)
+        share = self.products / self.full_products
+        return (
+            f"Adapted({len(self.classes)} classes, {len(self.losses)} steps; layers {layers}; {self.memory:,} bytes of "
+            f"RAM, {share:.3f} of the full backward products)"
+        )
+
+
+def settings(
+    net: Sequential,
+    *,
+    policy: str,
+    memory_budget: int | None,
+    compute_budget: float,
+    steps: int,
+    batch_size: int,
+    optimizer: TinTin | Niti | None,
+    temperature: int,
+    shift: int | tuple[int, int],
+    ratio: float,
+    inspect: float | int,
+    choices: Choices | None,
+    rows: tuple[float, float],
+) -> _tintin.Adaptation:
+    """The engine's settings, checked."""
+    if policy not in POLICIES:
+        raise ValueError(f"policy must be one of {', '.join(map(repr, POLICIES))}, got {policy!r}")
+    if (choices is None) == (policy in ("sparse", "layers")):
+        need = "needs" if choices is None else "takes no"
+        raise ValueError(f"policy {policy!r} {need} choices: a list of (layer, number of rows)")
+    batch_size, steps = _checks.count("batch_size", batch_size), _checks.count("steps", steps)
+    exponent = power_of_two(temperature)
+    limits = shift if isinstance(shift, tuple) else (shift if net.input_shape[0] > 1 else 0, shift)
+    if len(limits) != 2 or any(_checks.count("shift", v, 0) > 255 for v in limits):
+        raise ValueError(f"shift must be 0 to 255 places, or a pair (down, right), got {shift!r}")
+    optimizer = TinTin(learning_shift=LEARNING_SHIFT, milestones=()) if optimizer is None else optimizer
+    recipe = _checks.optimizer(optimizer).recipe("cross_entropy", batch_size, net.step)
+    return _tintin.Adaptation(
+        policy,
+        [(_checks.count("layer", layer, 0), _checks.count("rows", count, 0)) for layer, count in choices or ()],
+        2**63 if memory_budget is None else _checks.count("memory_budget", memory_budget),
+        _share("compute_budget", compute_budget),
+        _share("ratio", ratio),
+        _first(net, inspect),
+        exponent,
+        limits,
+        batch_size,
+        steps,
+        (_share("rows", rows[0]), min(_share("rows", rows[1]), _ONE - 1)),
+        recipe,
+    )
+
+
+def adapt(net: Sequential, x: Samples, y: Any, told: _tintin.Adaptation, batch_size: int, steps: int) -> Adapted:
+    """Runs it."""
+    from .model import Sequential
+
+    array, exponent = _checks.samples(net.input_shape, x, "x")
+    y = np.asarray(y)
+    if y.dtype.kind not in "iu" or y.shape != (len(array),):
+        raise TypeError(f"y must be integer labels of shape ({len(array)},), got {y.dtype} of shape {y.shape}")
+    classes, labels = np.unique(y, return_inverse=True)
+    counts = np.bincount(labels)
+    if len(classes) < 2:
+        raise ValueError(f"adaptation needs at least 2 classes, got support samples of class {classes[0]} alone")
+    if counts.min() < 2:
+        few = classes[counts < 2]
+        raise ValueError(
+            f"every class needs at least 2 support samples, one to compare with and one to learn from; class "
+            f"{', '.join(map(str, few[:5]))}{' and others' if len(few) > 5 else ''} has 1"
+        )
+    engine, found = net._engine.adapt(array, exponent, labels.astype(np.uint16), len(classes), told)
+    batches = -(-len(labels) // batch_size)
+    sizes = [(i + 1) * len(labels) // batches - i * len(labels) // batches for i in range(batches)] * steps
+    return Adapted(Sequential._of(engine), classes.astype(np.int64), found, sizes)
+
+
+def power_of_two(temperature: Any) -> int:
+    """The exponent of a temperature."""
+    number = _checks.count("temperature", temperature)
+    if number > 64 or number & (number - 1):
+        raise ValueError(f"temperature must be a power of two, 1 to 64, got {temperature}")
+    return number.bit_length() - 1
+
+
+def _share(name: str, value: Any) -> int:
+    """A share of one in the engine's units."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)) or not 0 < value <= 1:
+        raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}")
+    return max(1, round(float(value) * _ONE))
+
+
+def _first(net: Sequential, inspect: float | int) -> int:
+    """Index of the first layer that may learn: given, or so that a share of the layers with weights may."""
+    if not isinstance(inspect, (float, np.floating)):
+        return _checks.count("inspect", inspect, 0)
+    if not 0 < inspect <= 1:
+        raise ValueError(f"inspect must be a layer's index, or a share above 0 and at most 1 of them, got {inspect!r}")
+    weighted = [tensor["layer"] for tensor in net.tensors() if not tensor["bias"]]
+    return int(weighted[-max(1, math.ceil(inspect * len(weighted)))]) if weighted else 0
+
+
+def episodes(
+    rng: np.random.Generator, y: NDArray[Any], count: int, ways: int, shots: int, queries: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.uint32], NDArray[np.uint16]]:
+    """`count` episodes drawn from labels `y`: support and queries as sample numbers (count, n), and their classes."""
+    order = np.argsort(y, kind="stable")
+    classes, starts = np.unique(y[order], return_index=True)
+    members = [group for group in np.split(order, starts[1:]) if len(group) >= shots + queries]
+    if len(members) < ways:
+        raise ValueError(
+            f"episodes of {ways} ways, {shots} shots and {queries} queries need {ways} classes of at least "
+            f"{shots + queries} samples; of {len(classes)} classes {len(members)} have so many"
+        )
+    support = np.empty((count, ways, shots), np.uint32)
+    asked = np.empty((count, ways, queries), np.uint32)
+    for e in range(count):
+        for w, c in enumerate(rng.choice(len(members), ways, replace=False)):
+            drawn = rng.choice(members[c], shots + queries, replace=False)
+            support[e, w], asked[e, w] = drawn[:shots], drawn[shots:]
+    labels = np.arange(ways, dtype=np.uint16)
+    return (
+        support.reshape(count, -1),
+        np.tile(np.repeat(labels, shots), (count, 1)),
+        asked.reshape(count, -1),
+        np.tile(np.repeat(labels, queries), (count, 1)),
+    )
+
