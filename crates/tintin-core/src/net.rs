@@ -3,12 +3,12 @@
 //! Once a plan exists nothing here fails, allocates, or knows which machine it is on. Slices of a wrong length are the
 //! caller's bug and panic; owners (`Arena`, `heap::Model`) hand out the planned ones.
 
+use crate::backward::After;
 use crate::cut::{items, over, parts_of_pass, scratch};
 use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
 use crate::forward::SumsCall;
-use crate::backward::After;
 use crate::layers::{ALL, BIAS, BRANCHES, CHOSEN, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};

@@ -143,11 +143,6 @@ impl Slot {
         if self.bias { self.rows as usize } else { 0 }
     }
 
-    /// Number of weights and biases, in code for the layers of `SET`.
-    pub(crate) const fn parameters<const SET: u32>(&self) -> usize {
-        self.weights() + if SET & BIAS != 0 { self.biases() } else { 0 }
-    }
-
     /// Sums of a band of pooled rows before pooling; 0 without a pool.
     pub const fn strip(&self) -> usize {
         self.strip_rows(self.band as usize) * self.ss.w as usize * self.ss.c as usize
