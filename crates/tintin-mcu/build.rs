@@ -1,7 +1,8 @@
 //! Gives the firmware its linker scripts, on Cortex-M only: that of `cortex-m-rt`, and a memory map. Tells the library whether
 //! the core has a register for the stack's limit.
 //!
-//! The map is that of the MPS2 boards, but for the applications: they are held to the smallest board's.
+//! The map is that of the MPS2 boards, but for the applications, which are held to the smallest board's, and for adaptation, which
+//! is held to 256 KB of RAM and 1 MB of flash.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -25,7 +26,9 @@ fn main() {
         let path = source.unwrap().path();
         let bin = path.file_stem().unwrap().to_str().unwrap();
         // QEMU's M33 has its memory elsewhere: there the applications run without the limit.
-        let map = if v8m {
+        let map = if bin == "adapt" {
+            if v8m { "adapt-an505" } else { "adapt" }
+        } else if v8m {
             "mps2-an505"
         } else if APPLICATIONS.contains(&bin) {
             "feather-m0"

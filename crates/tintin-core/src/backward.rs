@@ -5,7 +5,7 @@ use crate::fewshot::{Inspection, RowRate, error_sizes};
 use crate::layers::{
     BRANCHES, Backward, CHOSEN, Errors, INSPECT, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into,
 };
-use crate::net::{Net, narrow_cut, part, two};
+use crate::net::{Net, narrow_cut, part, span, span_mut, two};
 use crate::optim::Recipe;
 use crate::plan::{INPUT, Learns, Slot, SlotScales};
 use crate::rescale::{excess, mask, narrow_by, peak, widened};
@@ -41,7 +41,7 @@ impl<const SET: u32> Net<'_, SET> {
                 After::Inspect(table) if SET & INSPECT != 0 => {
                     if slot.inspected {
                         let n = slot.ys.len();
-                        let (y, dy) = (&self.activations[slot.y..][..n], &self.errors[slot.dy..][..n]);
+                        let (y, dy) = (span(self.activations, slot.y, n), span(self.errors, slot.dy, n));
                         let SlotScales { y: a, e, .. } = self.scales[i];
                         table.add(i, y, dy, a.times(e).s.into(), self.words);
                     }
@@ -50,7 +50,7 @@ impl<const SET: u32> Net<'_, SET> {
                 After::LearnBySize(recipe, rates) if SET & CHOSEN != 0 => {
                     if slot.learns == Learns::Rows {
                         let start = chosen - slot.chosen();
-                        let dy = &self.errors[slot.dy..][..samples * slot.ys.len()];
+                        let dy = span(self.errors, slot.dy, samples * slot.ys.len());
                         let sizes = &mut self.words[..slot.rows as usize];
                         error_sizes(dy, sizes);
                         rates[i].choose(sizes, self.scales[i].e, &mut self.chosen[start..chosen]);
@@ -64,11 +64,11 @@ impl<const SET: u32> Net<'_, SET> {
                 let x_scale = if slot.source == INPUT { input } else { self.scales[usize::from(slot.source)].y };
                 let scales = &self.scales[i];
                 let start = slot.w - self.base;
-                let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
+                let w = span_mut(self.weights, start, slot.weights() + slot.biases());
                 Update {
                     slot,
-                    x: &self.activations[slot.x..][..samples * slot.xs.len()],
-                    errors: errors_of(slot, &self.errors[slot.dy..][..samples * slot.ys.len()], self.indices),
+                    x: span(self.activations, slot.x, samples * slot.xs.len()),
+                    errors: errors_of::<SET>(slot, span(self.errors, slot.dy, samples * slot.ys.len()), self.indices),
                     words: self.words,
                     workspace: self.workspace,
                     scales,
@@ -79,7 +79,7 @@ impl<const SET: u32> Net<'_, SET> {
                     threads: self.threads,
                     state: *self.state,
                     recipe,
-                    chosen: &self.chosen[chosen..][..slot.chosen()],
+                    chosen: span(self.chosen, chosen, slot.chosen()),
                 }
                 .apply::<SET>(w);
             }
@@ -96,13 +96,12 @@ impl<const SET: u32> Net<'_, SET> {
         let (from, n) = (&self.slots[source], samples * slot.xs.len());
         let further = SET & BRANCHES != 0 && slot.further[side];
         let at = if further { self.spare } else { from.dy };
-        let dy_range = slot.dy..slot.dy + samples * slot.ys.len();
-        let (dy, dx) = two(self.errors, dy_range, at..at + n);
-        let errors = errors_of(slot, dy, self.indices);
+        let (dy, dx) = two(self.errors, (slot.dy, samples * slot.ys.len()), (at, n));
+        let errors = errors_of::<SET>(slot, dy, self.indices);
         let mut scale = self.scales[i].e;
         let bits = if SET & SIGNS != 0 { from.sign_bytes() } else { 0 };
-        let signs = &self.signs[from.bits..][..samples * bits];
-        let seen = if from.relu && bits == 0 { &self.activations[from.y..][..n] } else { &[][..] };
+        let signs = if bits > 0 { span(self.signs, from.bits, samples * bits) } else { &[][..] };
+        let seen = if from.relu && bits == 0 { span(self.activations, from.y, n) } else { &[][..] };
         match slot.role {
             Role::ReLU if SET & RELU_ALONE != 0 => dx.copy_from_slice(dy),
             Role::Add if SET & BRANCHES != 0 => {
@@ -142,7 +141,7 @@ impl<const SET: u32> Net<'_, SET> {
             }
         }
         if further {
-            let (more, sum) = two(self.errors, at..at + n, from.dy..from.dy + n);
+            let (more, sum) = two(self.errors, (at, n), (from.dy, n));
             scale = add_into(sum, self.scales[source].e, more, scale, false);
         }
         self.scales[source].e = scale;
@@ -150,12 +149,12 @@ impl<const SET: u32> Net<'_, SET> {
 }
 
 /// The errors `dy` at the sums of a slot.
-fn errors_of<'a>(slot: &Slot, dy: &'a [i8], indices: &'a [i8]) -> Errors<'a> {
+fn errors_of<'a, const SET: u32>(slot: &Slot, dy: &'a [i8], indices: &'a [i8]) -> Errors<'a> {
     let pool = match slot.role {
-        Role::MaxPool(pool) => Some(pool),
+        Role::MaxPool(pool) if SET & POOL_ALONE != 0 => Some(pool),
         _ => slot.pool,
     };
-    let index = if pool.is_some() { &indices[slot.indices..][..dy.len()] } else { &[][..] };
+    let index = if pool.is_some() { span(indices, slot.indices, dy.len()) } else { &[][..] };
     Errors { dy, index, pool, ps: slot.ps }
 }
 
@@ -212,7 +211,7 @@ fn input_errors_twice<const SET: u32>(
                 let (n, bytes) = (slot.xs.len(), slot.xs.len().div_ceil(8));
                 let Masks { seen, signs } = masks;
                 let seen = if seen.is_empty() { seen } else { &seen[s * n + first * row..][..dx.len()] };
-                let signs = if signs.is_empty() { signs } else { &signs[s * bytes..][..bytes] };
+                let signs = if signs.is_empty() { signs } else { span(signs, s * bytes, bytes) };
                 let masks = Masks { seen, signs };
                 let reach = input_errors::<SET>(slot, w, errors.sample(s), masks, acc, first..first + dx.len() / row);
                 if last {

@@ -2,6 +2,7 @@
 
 use crate::kernels;
 use crate::layers::{BIAS, Forward, Whole};
+use crate::net::{span, span_mut};
 use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, relu, widened};
 use crate::slot::Slot;
 use crate::tensor::Scale;
@@ -44,10 +45,10 @@ impl SumsCall<'_> {
         let slot = self.slot;
         let row = slot.ps.w as usize * slot.ps.c as usize;
         for (s, acc) in acc.chunks_exact_mut(slot.ps.len()).enumerate() {
-            let x = &x[s * slot.xs.len()..][..slot.xs.len()];
+            let x = span(x, s * slot.xs.len(), slot.xs.len());
+            let indices = &mut indices[s * slot.winners()..];
             for (b, acc) in acc.chunks_mut(slot.band as usize * row).enumerate() {
                 let first = b * slot.band as usize;
-                let indices = &mut indices[s * slot.winners()..];
                 self.band::<SET>(x, first, acc, strip, workspace, indices);
             }
         }
@@ -69,7 +70,7 @@ impl SumsCall<'_> {
         let (mut top, mut k) = (0, 0);
         for last in [false, true] {
             for (s, y) in y.chunks_exact_mut(slot.ps.len()).enumerate() {
-                let x = &x[s * slot.xs.len()..][..slot.xs.len()];
+                let x = span(x, s * slot.xs.len(), slot.xs.len());
                 for (b, y) in y.chunks_mut(rows * row).enumerate() {
                     let (acc, first) = (&mut acc[..y.len()], b * rows);
                     if slot.pool.is_some() {
@@ -118,7 +119,7 @@ impl SumsCall<'_> {
         self.rows::<SET>(x, first * stride, rows, strip, workspace);
         for (i, acc) in acc.chunks_exact_mut(pooled).enumerate() {
             let at = if slot.taped { (first + i) * pooled } else { 0 };
-            let index = &mut indices[at..][..pooled];
+            let index = span_mut(indices, at, pooled);
             kernels::run(
                 #[inline(always)]
                 || pool.pool_sums(slot.ss, &strip[i * stride * row..], acc, index),

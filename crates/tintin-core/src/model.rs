@@ -185,7 +185,7 @@ macro_rules! model {
             { SIZES.slots },
         >;
         /// The layers of this model, as a set.
-        pub const SET: u32 = $crate::plan::layer_set(&PLANNED.slots, &SIZES);
+        pub const SET: u32 = SIZES.set;
         /// The net over a frozen prefix of weights (empty without one) with the code of its own layers alone: for small flash.
         pub fn lean<'m>(memory: &'m mut Memory, frozen: &'m [i8]) -> $crate::net::Net<'m, SET> {
             memory.lean(&SLOTS, &SIZES, frozen)

@@ -9,10 +9,10 @@ use crate::digest;
 use crate::error::FileError;
 use crate::file::{Header, Weights};
 use crate::forward::SumsCall;
-use crate::layers::{ALL, BRANCHES, CHOSEN, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into};
+use crate::layers::{ALL, BIAS, BRANCHES, CHOSEN, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
-use crate::plan::{INPUT, Learns, Sizes, Slot, SlotScales, layer_set};
+use crate::plan::{INPUT, Learns, Sizes, Slot, SlotScales};
 use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, root, widened};
 use crate::rng::{Draws, INITIAL};
 use crate::signs::keep;
@@ -75,12 +75,12 @@ impl<'m> Net<'m> {
 }
 
 impl<'m, const SET: u32> Net<'m, SET> {
-    /// The same without the code of layers outside `SET`, for small flash: see [`layer_set`].
+    /// The same without the code of layers outside `SET`, for small flash: see [`Sizes::set`].
     ///
     /// # Panics
     /// If a slot needs what is not in the set.
     pub fn lean(slots: &'m [Slot], sizes: &Sizes, memory: Memory<'m>) -> Self {
-        assert!(layer_set(slots, sizes) & !SET == 0, "a net whose code lacks one of its layers");
+        assert!(sizes.set & !SET == 0, "a net whose code lacks one of its layers");
         let Memory { frozen, weights, bytes, words, scales, state } = memory;
         let (activations, rest) = bytes.split_at_mut(sizes.activations);
         let (signs, rest) = rest.split_at_mut(sizes.signs);
@@ -139,7 +139,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
                 continue;
             }
             let row = slot.row as usize;
-            let w = &mut self.weights[slot.w - self.base..][..slot.weights() + slot.biases()];
+            let w = span_mut(self.weights, slot.w - self.base, slot.weights() + slot.biases());
             let (weights, bias) = w.split_at_mut(slot.weights());
             let top;
             (top, scales.w) = initial_range(slot.row + slot.fan_out);
@@ -159,7 +159,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
         self.forward(x, exponent);
         let last = self.slots.len() - 1;
         let (slot, scale) = (&self.slots[last], self.scales[last].y);
-        Tensor { mantissas: &self.activations[slot.y..][..slot.ys.len()], scale }
+        Tensor { mantissas: span(self.activations, slot.y, slot.ys.len()), scale }
     }
 
     /// Class of one sample: the first largest output.
@@ -207,8 +207,8 @@ impl<'m, const SET: u32> Net<'m, SET> {
         let n = samples * self.output_len();
         let last = self.slots.len() - 1;
         let (slot, sums) = (&self.slots[last], &mut self.words[..n]);
-        let top = if slot.relu { mask(sums, &self.activations[slot.y..][..n]) } else { peak(sums) };
-        let errors = &mut self.errors[slot.dy..][..n];
+        let top = if slot.relu { mask(sums, span(self.activations, slot.y, n)) } else { peak(sums) };
+        let errors = span_mut(self.errors, slot.dy, n);
         self.scales[last].e = narrow_below(sums, top, scale, errors);
         errors.iter().any(|&d| d != 0)
     }
@@ -243,14 +243,14 @@ impl<'m, const SET: u32> Net<'m, SET> {
     /// Runs every slot and returns the number of samples.
     pub(crate) fn forward(&mut self, x: &[i8], exponent: i16) -> usize {
         let samples = x.len() / self.input_len();
-        self.activations[self.input..][..x.len()].copy_from_slice(x);
+        span_mut(self.activations, self.input, x.len()).copy_from_slice(x);
         for i in 0..self.slots.len() {
             let slot = &self.slots[i];
             let mut scale = self.source_scale(slot.source, exponent);
             let (x, y) = two(
                 self.activations,
-                slot.x..slot.x + samples * slot.xs.len(),
-                slot.y..slot.y + samples * slot.ys.len(),
+                (slot.x, samples * slot.xs.len()),
+                (slot.y, samples * slot.ys.len()),
             );
             match slot.role {
                 Role::Sums { exponent } => {
@@ -263,7 +263,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
                     } else {
                         let (acc, strips) = self.words.split_at_mut(samples * slot.ps.len());
                         let indices = if slot.taped {
-                            items(&mut self.indices[slot.indices..][..samples * slot.winners()], slot.winners())
+                            items(span_mut(self.indices, slot.indices, samples * slot.winners()), slot.winners())
                         } else {
                             scratch(
                                 &mut *self.indices,
@@ -296,7 +296,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
                         let top = i * pool.stride.0 as usize * slot.xs.w as usize * slot.xs.c as usize;
                         let at = if slot.taped { slot.indices + o * pooled } else { 0 };
                         let x = &x[s * slot.xs.len() + top..];
-                        pool.pool_row(slot.xs, x, y, &mut self.indices[at..][..pooled]);
+                        pool.pool_row(slot.xs, x, y, span_mut(self.indices, at, pooled));
                     }
                 }
                 Role::ReLU if SET & RELU_ALONE != 0 => {
@@ -307,7 +307,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
                 Role::Add if SET & BRANCHES != 0 => {
                     y.copy_from_slice(x);
                     let (at, len) = (self.slots[usize::from(slot.second)].y, y.len());
-                    let (b, y) = two(self.activations, at..at + len, slot.y..slot.y + len);
+                    let (b, y) = two(self.activations, (at, len), (slot.y, len));
                     scale = add_into(y, scale, b, self.scales[usize::from(slot.second)].y, slot.relu);
                 }
                 _ => {}
@@ -315,8 +315,8 @@ impl<'m, const SET: u32> Net<'m, SET> {
             self.scales[i].y = scale;
             if SET & SIGNS != 0 && slot.signs {
                 let (n, bytes) = (slot.ys.len(), slot.sign_bytes());
-                let y = &self.activations[slot.y..][..samples * n];
-                let signs = &mut self.signs[slot.bits..][..samples * bytes];
+                let y = span(self.activations, slot.y, samples * n);
+                let signs = span_mut(self.signs, slot.bits, samples * bytes);
                 for (y, signs) in y.chunks_exact(n).zip(signs.chunks_exact_mut(bytes)) {
                     keep(y, signs);
                 }
@@ -336,10 +336,9 @@ impl<'m, const SET: u32> Net<'m, SET> {
         let last = self.slots.len() - 1;
         let (slot, scale) = (&self.slots[last], self.scales[last].y);
         let n = slot.ys.len();
-        let z = &self.activations[slot.y..][..samples * n];
         let mut score = Score::default();
-        let calls = z.chunks_exact(n).zip(self.words.chunks_exact_mut(n)).enumerate();
-        for (s, (z, errors)) in calls {
+        for s in 0..samples {
+            let (z, errors) = (span(self.activations, slot.y + s * n, n), &mut self.words[s * n..][..n]);
             score = score.plus(match target {
                 Target::Labels(labels) => {
                     let one = cross_entropy(z, scale, labels[s], errors);
@@ -359,14 +358,14 @@ impl<'m, const SET: u32> Net<'m, SET> {
     /// Looks at the range of every trained tensor (N20).
     fn adjust(&mut self) {
         for (slot, scales) in self.slots.iter().zip(&mut *self.scales).skip(self.first) {
-            if matches!(slot.learns, Learns::All | Learns::Bias) {
+            if if SET & CHOSEN == 0 { slot.trained() } else { matches!(slot.learns, Learns::All | Learns::Bias) } {
                 let start = slot.w - self.base;
-                let w = &mut self.weights[start..][..slot.weights() + slot.biases()];
+                let w = span_mut(self.weights, start, slot.weights() + slot.biases());
                 let (weights, bias) = w.split_at_mut(slot.weights());
                 if SET & CHOSEN == 0 || slot.learns == Learns::All {
                     adjust(weights, &mut scales.w);
                 }
-                if slot.bias {
+                if SET & BIAS != 0 && slot.bias {
                     adjust(bias, &mut scales.b);
                 }
             }
@@ -392,19 +391,20 @@ pub(crate) fn part<'a>(frozen: &'a [i8], weights: &'a [i8], base: usize, slot: &
     let len = slot.weights() + slot.biases();
     match (len, slot.resident) {
         (0, _) => &[],
-        (_, true) => &weights[slot.w - base..][..len],
-        (_, false) => &frozen[slot.w..][..len],
+        (_, true) => span(weights, slot.w - base, len),
+        (_, false) => span(frozen, slot.w, len),
     }
 }
 
-/// Two disjoint parts of one array, the second to be written.
-pub(crate) fn two<T>(all: &mut [T], x: core::ops::Range<usize>, y: core::ops::Range<usize>) -> (&[T], &mut [T]) {
-    if x.end <= y.start {
-        let (left, right) = all.split_at_mut(y.start);
-        (&left[x], &mut right[..y.end - y.start])
+/// Two disjoint parts of one array, each by its offset and length, the second to be written.
+#[cfg_attr(target_os = "none", inline(never))]
+pub(crate) fn two(all: &mut [i8], (x, xs): (usize, usize), (y, ys): (usize, usize)) -> (&[i8], &mut [i8]) {
+    if x < y {
+        let (left, right) = all.split_at_mut(y);
+        (&left[x..][..xs], &mut right[..ys])
     } else {
-        let (left, right) = all.split_at_mut(x.start);
-        (&right[..x.end - x.start], &mut left[y])
+        let (left, right) = all.split_at_mut(x);
+        (&right[..xs], &mut left[y..][..ys])
     }
 }
 
@@ -416,4 +416,16 @@ pub(crate) fn narrow_cut(acc: &[i32], top: u32, scale: Scale, q: &mut [i8], thre
         0
     });
     widened(scale, k)
+}
+
+/// `len` values from `at` on. One copy of its checks for all calls keeps flash small.
+#[cfg_attr(target_os = "none", inline(never))]
+pub(crate) fn span(all: &[i8], at: usize, len: usize) -> &[i8] {
+    &all[at..][..len]
+}
+
+/// The same, to be written.
+#[cfg_attr(target_os = "none", inline(never))]
+pub(crate) fn span_mut(all: &mut [i8], at: usize, len: usize) -> &mut [i8] {
+    &mut all[at..][..len]
 }

@@ -91,19 +91,6 @@ pub const fn empty_slots<const N: usize>() -> [Slot; N] {
     [Slot::EMPTY; N]
 }
 
-/// What a plan needs of the code, as a set of layers.
-pub const fn layer_set(slots: &[Slot], sizes: &Sizes) -> u32 {
-    let (mut set, mut i) = (if sizes.streamed { STREAMED } else { 0 }, 0);
-    while i < sizes.slots {
-        set |= slots[i].needs();
-        if sizes.spare > 0 {
-            set |= BRANCHES;
-        }
-        i += 1;
-    }
-    set
-}
-
 /// Plans `layers` for samples of shape `input`: fills `slots` (at least [`most_slots`] of them) and gives the sizes.
 ///
 /// # Errors
@@ -158,6 +145,7 @@ pub const fn plan_for(
         chosen: 0,
         words: 0,
         workspace: 0,
+        set: 0,
     };
     match assign_slots(layers, input, options, learning, slots, &mut sizes) {
         Ok(()) => {}
@@ -180,7 +168,19 @@ pub const fn plan_for(
         error.bytes = Some((sizes.ram(), options.ram_limit));
         return Err(error);
     }
+    sizes.set = needed(slots, &sizes);
     Ok(sizes)
+}
+
+/// What the slots need of the code, as a set of layers.
+const fn needed(slots: &[Slot], sizes: &Sizes) -> u32 {
+    let mut set = if sizes.streamed { STREAMED } else { 0 } | if sizes.spare > 0 { BRANCHES } else { 0 };
+    let mut i = 0;
+    while i < sizes.slots {
+        set |= slots[i].needs();
+        i += 1;
+    }
+    set
 }
 
 /// The layer that `layer` names, if it names one (N28).

@@ -287,6 +287,8 @@ pub struct Sizes {
     pub words: usize,
     /// Workspace of the kernels, i32: patches, inputs and errors in the form they are multiplied.
     pub workspace: usize,
+    /// What the plan needs of the code, as a set of layers.
+    pub set: u32,
 }
 
 impl Sizes {

@@ -7,6 +7,7 @@
 
 pub use tintin_core;
 
+pub mod adaptation;
 pub mod application;
 pub mod apps;
 pub mod board;

@@ -33,32 +33,27 @@ pub(crate) use application;
 #[cfg(target_os = "none")]
 #[path = "faults.rs"]
 mod faults;
+#[cfg(target_os = "none")]
+#[path = "meter.rs"]
+mod meter;
 
 #[cfg(target_os = "none")]
 mod machine {
-    use core::arch::asm;
     use core::fmt::Write;
-    use core::ptr::{addr_of, read_volatile, with_exposed_provenance, with_exposed_provenance_mut, write_volatile};
+    use super::meter;
+    use core::ptr::{read_volatile, write_volatile};
     use cortex_m_semihosting::debug::{EXIT_SUCCESS, exit};
     use cortex_m_semihosting::{hio, nr, syscall};
     use tintin_mcu::application::{self, Error, Front, Source};
     use tintin_mcu::tintin_core::net::Net;
 
     const NAME: &[u8] = b"samples.bin\0";
-    const UNTOUCHED: u32 = 0xA5C3_5A3C;
     const CONTROL: *mut u32 = 0xE000_E010 as *mut u32;
     const RELOAD: *mut u32 = 0xE000_E014 as *mut u32;
     const CURRENT: *mut u32 = 0xE000_E018 as *mut u32;
     const CORE_CLOCK_ON: u32 = 0b101;
     const TOP: u32 = 0x00FF_FFFF;
     const INSTRUCTIONS_PER_TICK: u32 = 40;
-
-    unsafe extern "C" {
-        static _stack_start: u32;
-        static _stack_end: u32;
-        static __sdata: u32;
-        static __ebss: u32;
-    }
 
     /// A file of the host.
     struct File(usize);
@@ -80,34 +75,9 @@ mod machine {
         (TOP - unsafe { read_volatile(CURRENT) }) * INSTRUCTIONS_PER_TICK
     }
 
-    /// Words of the stack's region below this function's frame.
-    fn free_stack() -> core::ops::Range<usize> {
-        let here: usize;
-        // SAFETY: reads a register.
-        unsafe { asm!("mov {}, sp", out(reg) here, options(nomem, nostack, preserves_flags)) };
-        addr_of!(_stack_end).expose_provenance()..here
-    }
-
-    #[inline(never)]
-    fn paint() {
-        for at in free_stack().step_by(4) {
-            // SAFETY: between the end of the stack and its pointer nothing lies.
-            unsafe { write_volatile(with_exposed_provenance_mut(at), UNTOUCHED) };
-        }
-    }
-
-    /// Most bytes of stack taken since [`paint`].
-    #[inline(never)]
-    fn stack() -> usize {
-        // SAFETY: as in `paint`.
-        let touched = |&at: &usize| unsafe { read_volatile(with_exposed_provenance::<u32>(at)) != UNTOUCHED };
-        let free = free_stack();
-        addr_of!(_stack_start).addr() - free.clone().step_by(4).find(touched).unwrap_or(free.end)
-    }
-
     pub fn run(plan: usize, net: &mut Net<'_>, front: &mut impl Front, batch: &mut [i8]) -> ! {
         tintin_mcu::fault::guard_stack();
-        paint();
+        meter::paint();
         // SAFETY: SysTick's registers, which nothing else uses.
         unsafe {
             write_volatile(RELOAD, TOP);
@@ -123,9 +93,8 @@ mod machine {
         if let Err(error) = application::run(net, front, batch, &mut File(file), out, instructions) {
             panic!("{error}");
         }
-        let statics = addr_of!(__ebss).addr() - addr_of!(__sdata).addr();
-        let room = addr_of!(_stack_start).addr() - addr_of!(_stack_end).addr();
-        writeln!(out, "ram static {statics} net {plan} stack {} of {room}", stack()).unwrap();
+        let (statics, room) = (meter::statics(), meter::room());
+        writeln!(out, "ram static {statics} net {plan} stack {} of {room}", meter::stack()).unwrap();
         loop {
             exit(EXIT_SUCCESS);
         }

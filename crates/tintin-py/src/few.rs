@@ -19,17 +19,28 @@ use crate::recipe::Recipe;
 #[pyclass(frozen, module = "tintin._tintin", from_py_object)]
 #[derive(Clone)]
 pub struct Adaptation {
+    #[pyo3(get)]
     policy: String,
     choices: Vec<Choice>,
+    #[pyo3(get)]
     memory: u64,
+    #[pyo3(get)]
     compute: u32,
+    #[pyo3(get)]
     ratio: u32,
+    #[pyo3(get)]
     inspect: usize,
+    #[pyo3(get)]
     temperature: u8,
+    #[pyo3(get)]
     limits: (u16, u16),
+    #[pyo3(get)]
     batch: u32,
+    #[pyo3(get)]
     passes: u32,
+    #[pyo3(get)]
     rows: (u16, u16),
+    #[pyo3(get)]
     recipe: Recipe,
 }
 
@@ -57,6 +68,12 @@ impl Adaptation {
             Self { policy, choices, memory, compute, ratio, inspect, temperature, limits, batch, passes, rows, recipe };
         told.settings(true)?;
         Ok(told)
+    }
+
+    /// (layer, number of rows) of the layers that are told.
+    #[getter]
+    fn choices(&self) -> Vec<(u32, u32)> {
+        self.choices.iter().map(|c| (c.layer, c.rows)).collect()
     }
 }
 
