@@ -224,4 +224,3 @@ def episodes(
         asked.reshape(count, -1),
         np.tile(np.repeat(labels, queries), (count, 1)),
     )
-

@@ -166,7 +166,16 @@ class Add(Layer):
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (
-        Linear, Conv2d, ReLU, MaxPool2d, AvgPool2d, GlobalAvgPool2d, Flatten, DepthwiseConv2d, Branch, Add,
+        Linear,
+        Conv2d,
+        ReLU,
+        MaxPool2d,
+        AvgPool2d,
+        GlobalAvgPool2d,
+        Flatten,
+        DepthwiseConv2d,
+        Branch,
+        Add,
     )
 }
 

@@ -134,7 +134,9 @@ class Sequential:
         if policy is not None or choices is not None:
             if choices is None:
                 if policy in ("tinytrain", "random_channels"):
-                    raise ValueError(f"what {policy!r} trains depends on the samples: pass choices, as of an adaptation")
+                    raise ValueError(
+                        f"what {policy!r} trains depends on the samples: pass choices, as of an adaptation"
+                    )
                 choices = self._foresee(policy, batch_size, inspect)["choices"]
             plan = self._engine.plan_choice(batch_size, list(choices), limit)
             return _memory.from_plan(plan, batch_size, True)
@@ -357,7 +359,7 @@ class Sequential:
         seed: int = 0,
         progress: bool | None = None,
     ) -> History:
-        """Pre-train on episodes: prototypes of `shots` samples each of `ways` classes, `queries` more of each to learn from.
+        """Pre-train on episodes: prototypes of `shots` samples of each of `ways` classes, `queries` more to learn from.
 
         For nets that end in features and are to be adapted: prototypical networks (arXiv 1703.05175) with the cosine.
         One episode is one training step on ways * queries samples. y: integer labels (n,), any numbers. seed: of the
