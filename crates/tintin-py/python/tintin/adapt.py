@@ -1,6 +1,7 @@
 """Adaptation to a new task from a few labelled samples: settings, and what comes of it.
 
-TinyTrain (arXiv 2307.09988) and its peers, in integers: rules N29 to N37 of `docs/numerics.md`, guide in `docs/adapt.md`.
+TinyTrain (arXiv 2307.09988) and its peers, in integers: rules N29 to N37 of `docs/numerics.md`, guide in
+`docs/adapt.md`.
 """
 
 from __future__ import annotations

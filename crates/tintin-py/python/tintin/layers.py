@@ -211,8 +211,8 @@ def from_spec(spec: Spec) -> Layer:
     """The layer of an engine's spec."""
     name, out, kernel, stride, padding, bias = spec
     given = {
-        "out_features": out, "out_channels": out, "layer": out, "kernel_size": kernel, "stride": stride, "padding": padding,
-        "bias": bias,
+        "out_features": out, "out_channels": out, "layer": out, "kernel_size": kernel, "stride": stride,
+        "padding": padding, "bias": bias,
     }  # fmt: skip
     layer = LAYERS[name]
     return layer(**{field.name: given[field.name] for field in fields(layer)})
