@@ -203,7 +203,8 @@ SCENARIOS = {
 
 def main():
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print("| scenario | base samples | classes | input | episode | validation | test |\n|---|---:|---:|---|---|---:|---:|")
+    print("| scenario | base samples | classes | input | episode | validation | test |")
+    print("|---|---:|---:|---|---|---:|---:|")
     for make in SCENARIOS.values():
         s = make()
         episode = s.episode("test", 0)

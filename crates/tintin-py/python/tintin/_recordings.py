@@ -213,7 +213,7 @@ def speech_commands(*, root: str | os.PathLike[str] | None = None) -> Recordings
 
 
 def har(*, root: str | os.PathLike[str] | None = None) -> Recordings:
-    """Six activities from a smartphone at the waist, 50 Hz: int16 windows of 128 samples x 6 channels, half overlapping.
+    """Six activities from a smartphone at the waist, 50 Hz: int16 windows of 128 samples x 6 channels, hop 64.
 
     Acceleration in 1/720 g and turning rate in 0.0175 degrees a second, the sensor's own steps. The published split by
     person: 21 for training, 9 for the test. `about`: `user_train`, `user_test`, `start_train`, `start_test`.
