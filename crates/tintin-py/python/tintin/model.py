@@ -132,11 +132,10 @@ class Sequential:
         if limit is not None:
             limit = _checks.count("limit", limit, 0)
         if policy is not None or choices is not None:
-            if choices is None:
-                if policy in ("tinytrain", "random_channels"):
-                    raise ValueError(f"what {policy!r} trains depends on the samples: pass choices, as of an adaptation")
-                choices = self._foresee(policy, batch_size, inspect)["choices"]
-            plan = self._engine.plan_choice(batch_size, list(choices), limit)
+            if train_from != 0 or not training:
+                raise ValueError("policy and choices tell what is trained: leave out train_from and training=False")
+            named = _adapt.planned(self, policy, choices, batch_size, inspect)
+            plan = self._engine.plan_choice(batch_size, named, limit)
             return _memory.from_plan(plan, batch_size, True)
         plan = self._engine.plan(batch_size, _checks.count("train_from", train_from, 0), bool(training), limit)
         return _memory.from_plan(plan, batch_size, training)
@@ -318,15 +317,17 @@ class Sequential:
         "random_channels": the same layers, rows drawn anew for every pass (TraDy, arXiv 2510.19675).
         "full": all. "last_layer": the last with weights (TinyOL). "bias_only": the biases of the inspected layers.
         "sparse": `choices`, [(layer, number of rows), ...], rows by the size of their weights (arXiv 2206.15472).
-        "layers": `choices`, rows by information. "dynamic": the inspected layers, the share of their rows between the
-        two of `rows` by the size of the error (arXiv 2407.10734).
+        "layers": `choices`, rows by information; the inspection begins with the first of them, if not before.
+        "dynamic": the inspected layers, the share of their rows between the two of `rows` by the size of the error
+        (arXiv 2407.10734).
 
         steps: passes over the support set, batch_size queries at a time. optimizer: `TinTin` at a constant rate unless
         told. temperature: of the softmax over cosines, a power of two up to 64. inspect: index of the first layer that
         may learn, or as a float the share of the layers with weights, from the last. Ctrl-C stops it.
 
         Raises TypeError or ValueError for samples and settings out of range, and for a budget too small for any layer,
-        with the smallest that would do. Rules N29 to N37 of `docs/numerics.md`; the same bits as on a microcontroller.
+        with the smallest that would do; a policy that does not choose must fit memory_budget as it is. Rules N29 to
+        N37 of `docs/numerics.md`; the same bits as on a microcontroller.
         """
         told = _adapt.settings(
             self, policy=policy, memory_budget=memory_budget, compute_budget=compute_budget, steps=steps,
@@ -334,14 +335,6 @@ class Sequential:
             inspect=inspect, choices=choices, rows=rows,
         )  # fmt: skip
         return _adapt.adapt(self, x_support, y_support, told, batch_size, steps)
-
-    def _foresee(self, policy: str | None, batch_size: int, inspect: float | int) -> dict[str, Any]:
-        """What a policy that needs no samples will train."""
-        told = _adapt.settings(
-            self, policy=policy or "full", memory_budget=None, compute_budget=1.0, steps=1, batch_size=batch_size,
-            optimizer=None, temperature=1, shift=0, ratio=1.0, inspect=inspect, choices=None, rows=(0.1, 0.9),
-        )  # fmt: skip
-        return self._engine.foresee(told)
 
     def fit_episodes(
         self,
@@ -357,7 +350,7 @@ class Sequential:
         seed: int = 0,
         progress: bool | None = None,
     ) -> History:
-        """Pre-train on episodes: prototypes of `shots` samples each of `ways` classes, `queries` more of each to learn from.
+        """Pre-train on episodes: prototypes of `shots` samples of each of `ways` classes, `queries` more to learn from.
 
         For nets that end in features and are to be adapted: prototypical networks (arXiv 1703.05175) with the cosine.
         One episode is one training step on ways * queries samples. y: integer labels (n,), any numbers. seed: of the
@@ -370,9 +363,8 @@ class Sequential:
         if sizes[0] < 2:
             raise ValueError(f"ways must be at least 2, got {ways}")
         array, exponent = _checks.samples(self.input_shape, x, "x")
-        labels = np.asarray(y)
-        if labels.dtype.kind not in "iu" or labels.shape != (len(array),):
-            raise TypeError(f"y must be integer labels of shape ({len(array)},), got {labels.dtype} {labels.shape}")
+        labels = _checks.integers(y, len(array), "y")
+        _adapt.features(self)
         temperature = _adapt.power_of_two(temperature)
         asked = sizes[0] * sizes[2]
         recipe = _checks.optimizer(optimizer).recipe("cross_entropy", asked, self.step, episodes)
