@@ -1,4 +1,7 @@
-"""`Sequential.adapt`: the oracle bit for bit, what every policy may touch, budgets that hold, refusals."""
+"""`Sequential.adapt`: the oracle bit for bit, what every policy may touch, budgets that hold.
+
+What is refused: test_bad_adapt.py.
+"""
 
 from __future__ import annotations
 
@@ -10,42 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from few import BY_HAND, POLICIES, ROWS, X, Y, adapted, net
 from helpers import layer, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_vectors import check_tensors, nets, oracle
 
 import tintin
-from tintin import Adapted, Add, Conv2d, Flatten, GlobalAvgPool2d, Linear, Niti, ReLU, Sequential, TinTin
+from tintin import Conv2d, Flatten, Linear, Niti, ReLU, Sequential, TinTin
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 #: one unit of an integer loss in nats
 UNIT = math.log(2.0) * 2.0**-16
 ONE = 1 << 15
-
-
-def net(seed: int = 1, bias: bool = True) -> Sequential:
-    layers = [
-        Conv2d(4, 3, padding=1, bias=bias), ReLU(), Conv2d(4, 3, padding=1, bias=bias), Add(1), ReLU(),
-        Conv2d(6, 3, stride=2, padding=1, bias=bias), ReLU(), Flatten(), Linear(9, bias=bias),
-    ]  # fmt: skip
-    return Sequential(layers, input_shape=(8, 8, 1), seed=seed)
-
-
-WEIGHTED = (0, 2, 5, 8)
-ROWS = dict(zip(WEIGHTED, (4, 4, 6, 9), strict=True))
-X = np.random.default_rng(0).integers(0, 256, (12, 8, 8)).astype(np.uint8)
-Y = np.arange(12) % 3
-BY_HAND = [(8, 4), (2, 3), (5, 0)]
-POLICIES: dict[str, dict[str, Any]] = {
-    "full": {}, "last_layer": {}, "bias_only": {}, "sparse": {"choices": BY_HAND}, "tinytrain": {},
-    "layers": {"choices": BY_HAND}, "random_channels": {}, "dynamic": {"rows": (0.2, 0.6)},
-}  # fmt: skip
-
-
-def adapted(policy: str, base: Sequential | None = None, **told: Any) -> Adapted:
-    base = net() if base is None else base
-    return base.adapt(X, Y, policy=policy, **{"steps": 3, "inspect": 0.75, **POLICIES[policy], **told})
 
 
 # The oracle
@@ -407,148 +387,6 @@ def test_a_policy_that_does_not_choose_must_fit() -> None:
     refused(ValueError, "5000 allowed", call=lambda: adapted("sparse", choices=[(0, 1)], memory_budget=5_000))
 
 
-# Refusals
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "kind", "parts"),
-    [
-        (X[:3], Y[:3], ValueError, ["at least 2 support samples", "classes 0, 1, 2 have 1"]),
-        (X[:7], [5, 5, 5, 5, 5, 5, -9], ValueError, ["class -9 has 1"]),
-        (np.zeros((14, 8, 8), np.uint8), range(14), ValueError, ["classes 0, 1, 2, 3, 4 and others have 1"]),
-        (X, Y * 0 + 7, ValueError, ["at least 2 classes", "class 7 alone"]),
-        (X, Y[:11], ValueError, ["12 samples", "11 labels"]),
-        (X[:11], Y, ValueError, ["11 samples", "12 labels"]),
-        (X[:0], Y[:0], ValueError, ["at least one sample"]),
-        (X, Y * 1.0, TypeError, ["integer labels of shape (12,)", "float64"]),
-        (X, Y[:, None], TypeError, ["shape (12,)", "(12, 1)"]),
-        (X, Y.astype(str), TypeError, ["integer labels", "<U"]),
-        (X, None, TypeError, ["integer labels", "object"]),
-        (X, Y.astype(np.uint64) + np.uint64(2**63), ValueError, ["below 2^63", str(2**63 + 2)]),
-        (X * 1.0, Y, TypeError, ["float64", "tintin.quantize"]),
-        (X[:, :7], Y, ValueError, ["(n, 8, 8, 1)", "(12, 7, 8)"]),
-        (X.tolist(), Y, TypeError, ["numpy array", "list"]),
-    ],
-)
-def test_support_sets(x: Any, y: Any, kind: type[Exception], parts: list[str]) -> None:
-    base = net()
-    before = base.to_bytes()
-    for policy in ("tinytrain", "full"):
-        refused(kind, *parts, call=lambda policy=policy: base.adapt(x, y, policy=policy))
-    assert base.to_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("told", "kind", "parts"),
-    [
-        ({"policy": "tiny"}, ValueError, ["'full'", "'tinytrain'", "got 'tiny'"]),
-        ({"policy": None}, ValueError, ["'full'", "got None"]),
-        ({"policy": ["full"]}, ValueError, ["got ['full']"]),
-        ({"policy": "full", "choices": [(8, 1)]}, ValueError, ["'full' takes no choices"]),
-        ({"choices": []}, ValueError, ["'tinytrain' takes no choices"]),
-        ({"policy": "sparse"}, ValueError, ["'sparse' needs choices", "(layer, number of rows)"]),
-        ({"policy": "layers", "choices": []}, ValueError, ["no layer"]),
-        ({"policy": "layers", "choices": 3}, TypeError, ["list of (layer, number of rows)", "got 3"]),
-        ({"policy": "layers", "choices": [8]}, TypeError, ["list of (layer, number of rows)", "got [8]"]),
-        ({"policy": "layers", "choices": [(8, 1, 1)]}, TypeError, ["(8, 1, 1)"]),
-        ({"policy": "layers", "choices": [(8, 1.5)]}, TypeError, ["rows", "1.5"]),
-        ({"policy": "layers", "choices": [(8, -1)]}, ValueError, ["rows", "-1"]),
-        ({"policy": "layers", "choices": [(-1, 1)]}, ValueError, ["layer", "-1"]),
-        ({"policy": "layers", "choices": [(9, 1)]}, ValueError, ["layer 9", "only 0, 2, 5, 8"]),
-        ({"policy": "sparse", "choices": [(8, 1), (7, 1)]}, ValueError, ["layer 7", "only 0, 2, 5, 8"]),
-        ({"policy": "sparse", "choices": [(8, 10)]}, ValueError, ["10 rows of layer 8", "has 9"]),
-        ({"policy": "sparse", "choices": [(8, 1), (8, 2)]}, ValueError, ["a layer twice"]),
-        ({"inspect": 9}, ValueError, ["at most 8", "got 9"]),
-        ({"inspect": -1}, ValueError, ["inspect", "-1"]),
-        ({"inspect": 0.0}, ValueError, ["above 0 and at most 1", "0.0"]),
-        ({"inspect": 1.01}, ValueError, ["above 0 and at most 1", "1.01"]),
-        ({"inspect": "a"}, TypeError, ["inspect", "'a'"]),
-        ({"memory_budget": 0}, ValueError, ["memory_budget", "got 0"]),
-        ({"memory_budget": 1e5}, TypeError, ["memory_budget", "100000.0"]),
-        ({"compute_budget": 0}, ValueError, ["compute_budget", "above 0 and at most 1"]),
-        ({"compute_budget": 1.5}, ValueError, ["compute_budget", "1.5"]),
-        ({"compute_budget": float("nan")}, ValueError, ["compute_budget", "nan"]),
-        ({"compute_budget": True}, ValueError, ["compute_budget", "True"]),
-        ({"ratio": 0}, ValueError, ["ratio", "above 0"]),
-        ({"ratio": None}, ValueError, ["ratio", "None"]),
-        ({"steps": 0}, ValueError, ["steps", "at least 1"]),
-        ({"steps": 1.0}, TypeError, ["steps", "1.0"]),
-        ({"batch_size": 0}, ValueError, ["batch_size", "at least 1"]),
-        ({"batch_size": 2**21}, ValueError, ["batch size", "1 to 1048576"]),
-        ({"temperature": 3}, ValueError, ["power of two, 1 to 64", "3"]),
-        ({"temperature": 128}, ValueError, ["power of two, 1 to 64", "128"]),
-        ({"temperature": 0.5}, TypeError, ["temperature", "0.5"]),
-        ({"shift": -1}, ValueError, ["shift", "-1"]),
-        ({"shift": 256}, ValueError, ["0 to 255", "256"]),
-        ({"shift": (1, 2, 3)}, ValueError, ["(down, right)", "(1, 2, 3)"]),
-        ({"shift": 0.5}, TypeError, ["shift", "0.5"]),
-        ({"optimizer": "sgd"}, TypeError, ["tintin.TinTin(...)", "'sgd'"]),
-        ({"policy": "dynamic", "rows": 0.5}, ValueError, ["pair of shares", "0.5"]),
-        ({"policy": "dynamic", "rows": (0.5,)}, ValueError, ["pair of shares", "(0.5,)"]),
-        ({"policy": "dynamic", "rows": (0, 0.5)}, ValueError, ["rows", "above 0"]),
-        ({"policy": "dynamic", "rows": (0.5, 0.2)}, ValueError, ["must rise"]),
-    ],
-)
-def test_settings(told: dict[str, Any], kind: type[Exception], parts: list[str]) -> None:
-    base = net()
-    before = base.to_bytes()
-    refused(kind, *parts, call=lambda: base.adapt(X, Y, **told))
-    assert base.to_bytes() == before
-
-
-def test_features_classes_and_nets_out_of_range() -> None:
-    flat = X.reshape(12, 64)
-    wide = Sequential([Linear(1025)], (64,))
-    said = ("1025 features", "1 to 1024")
-    refused(ValueError, *said, call=lambda: wide.adapt(flat, Y))
-    refused(ValueError, *said, call=lambda: wide.adapt(flat, Y, policy="full"))
-    refused(ValueError, *said, call=lambda: wide.fit_episodes(flat, Y, ways=2, shots=1, queries=1))
-    at_most = Sequential([Linear(1024)], (64,)).adapt(flat, Y, steps=1, compute_budget=1.0)
-    assert at_most.prototypes.shape == (3, 1024)
-    many = np.zeros((2 * 4097, 1), np.uint8)
-    dot = Sequential([Linear(2)], (1,))
-    refused(ValueError, "2 to 4096 classes", "4097", call=lambda: dot.adapt(many, np.arange(len(many)) // 2))
-    refused(ValueError, "65537", call=lambda: dot.adapt(np.zeros((2 * 65537, 1), np.uint8), np.arange(131_074) // 2))
-    refused(ValueError, "at most 32768", call=lambda: dot.adapt(np.zeros((32_769, 1), np.uint8), np.arange(32_769) % 2))
-    refused(ValueError, call=lambda: Sequential([Flatten()], (8, 8, 1)).adapt(X, Y))
-    refused(ValueError, "left to train", call=lambda: Sequential([GlobalAvgPool2d()], (8, 8, 1)).adapt(X, Y))
-    refused(ValueError, "left to train", call=lambda: adapted("bias_only", net(bias=False)))
-    refused(ValueError, "0 rows of layer 8", call=lambda: adapted("sparse", net(bias=False), choices=[(8, 0)]))
-    # nothing moves and nothing is inspected where there is no signal, and that is said
-    refused(ValueError, "no layer has any error", call=lambda: net(bias=False).adapt(X * 0, Y))
-
-
-@pytest.mark.parametrize(
-    ("told", "kind", "parts"),
-    [
-        ({"policy": "tinytrain"}, ValueError, ["depends on the samples", "choices"]),
-        ({"policy": "random_channels"}, ValueError, ["depends on the samples"]),
-        ({"policy": "layers"}, ValueError, ["'layers' needs choices"]),
-        ({"policy": "all"}, ValueError, ["'full'", "got 'all'"]),
-        ({"policy": "all", "choices": [(8, 1)]}, ValueError, ["'all' takes no choices"]),
-        ({"policy": "full", "choices": [(8, 1)]}, ValueError, ["'full' takes no choices"]),
-        ({"policy": "full", "train_from": 2}, ValueError, ["train_from"]),
-        ({"choices": [(8, 1)], "training": False}, ValueError, ["training=False"]),
-        ({"choices": []}, ValueError, ["no layer"]),
-        ({"choices": 8}, TypeError, ["list of (layer, number of rows)", "got 8"]),
-        ({"choices": [(8, 99)]}, ValueError, ["99 rows of layer 8", "has 9"]),
-        ({"choices": [(1, 1)]}, ValueError, ["layer 1", "only 0, 2, 5, 8"]),
-        ({"choices": [(8, 4)], "limit": 100}, ValueError, ["100 allowed"]),
-        ({"policy": "bias_only", "inspect": 9}, ValueError, ["at most 8"]),
-    ],
-)
-def test_memory_settings(told: dict[str, Any], kind: type[Exception], parts: list[str]) -> None:
-    refused(kind, *parts, call=lambda: net().memory(5, **told))
-
-
-def test_score_and_predict_of_the_adapted() -> None:
-    found = adapted("tinytrain")
-    assert found.predict(X).dtype == np.int64
-    refused(ValueError, "12 samples", "(11,)", call=lambda: found.score(X, Y[:11]))
-    refused(ValueError, "(n, 8, 8, 1)", call=lambda: found.predict(X[:, :7]))
-    refused(TypeError, "float64", call=lambda: found.score(X * 1.0, Y))
-
-
 # Episodes
 
 
@@ -570,38 +408,3 @@ def test_fit_episodes_learns() -> None:
     other = tintin.zoo.resnet8((8, 8, 1), None, width=8)
     other.fit_episodes(data.x_train[base], data.y_train[base], 200, seed=1, progress=False)
     assert other.digest() != one.digest()
-
-
-@pytest.mark.parametrize(
-    ("told", "kind", "parts"),
-    [
-        ({"ways": 4}, ValueError, ["4 ways", "of 3 classes"]),
-        ({"ways": 1}, ValueError, ["ways must be at least 2"]),
-        ({"shots": 4}, ValueError, ["4 shots", "at least 5 samples", "of 3 classes 0"]),
-        ({"queries": 4}, ValueError, ["4 queries", "at least 5 samples"]),
-        ({"shots": 0}, ValueError, ["shots", "got 0"]),
-        ({"queries": 1.5}, TypeError, ["queries", "1.5"]),
-        ({"episodes": 0}, ValueError, ["episodes", "got 0"]),
-        ({"temperature": 12}, ValueError, ["power of two", "12"]),
-        ({"seed": -1}, ValueError, ["seed", "-1"]),
-        ({"optimizer": 3}, TypeError, ["tintin.TinTin(...)", "3"]),
-        ({"y": Y[:11]}, ValueError, ["12 samples", "11 labels"]),
-        ({"y": Y * 1.0}, TypeError, ["integer labels", "float64"]),
-        ({"x": X * 1.0}, TypeError, ["float64", "tintin.quantize"]),
-    ],
-)
-def test_episodes(told: dict[str, Any], kind: type[Exception], parts: list[str]) -> None:
-    base = net()
-    before = base.to_bytes()
-    given_settings = {"x": X, "y": Y, "episodes": 3, "ways": 2, "shots": 1, "queries": 1, **told}
-    refused(kind, *parts, call=lambda: base.fit_episodes(**given_settings))
-    assert base.to_bytes() == before
-
-
-def test_labels_a_headed_net_cannot_learn() -> None:
-    """Classes that were not there in pre-training: the message says what would do."""
-    headed = tintin.zoo.resnet8((8, 8, 1), 2, width=8)
-    refused(ValueError, "0 to 1", "2 outputs", "got 2", "more outputs", "net.adapt", call=lambda: headed.fit(X, Y))
-    with pytest.raises(ValueError) as caught:
-        headed.partial_fit(X, Y - 1)
-    assert "adapt" not in str(caught.value)

@@ -32,8 +32,8 @@ _ONE = 1 << 15
 LEARNING_SHIFT = 4
 #: the same as `temperature`, chosen alike
 TEMPERATURE = 16
-#: values of a prototype (N30)
-MOST_FEATURES = 1024
+#: values of a prototype, support samples (N30), classes (N31)
+MOST_FEATURES, MOST_SAMPLES, MOST_CLASSES = 1024, 1 << 15, 4096
 #: share of the layers with weights, counted from the last, that may learn unless told
 INSPECT = 0.5
 

@@ -360,8 +360,10 @@ class Sequential:
         """
         episodes = _checks.count("episodes", episodes)
         sizes = [_checks.count(name, v) for name, v in (("ways", ways), ("shots", shots), ("queries", queries))]
-        if sizes[0] < 2:
-            raise ValueError(f"ways must be at least 2, got {ways}")
+        if not 2 <= sizes[0] <= _adapt.MOST_CLASSES:
+            raise ValueError(f"ways must be at least 2 and at most {_adapt.MOST_CLASSES}, got {ways}")
+        if sizes[0] * sizes[1] > _adapt.MOST_SAMPLES:
+            raise ValueError(f"ways * shots must be at most {_adapt.MOST_SAMPLES}, got {sizes[0] * sizes[1]}")
         array, exponent = _checks.samples(self.input_shape, x, "x")
         labels = _checks.integers(y, len(array), "y")
         _adapt.features(self)
