@@ -283,9 +283,8 @@ def test_adapted_is_a_net_to_keep(tmp_path: Path) -> None:
     found.net.save(tmp_path / "a.tin")
     again = tintin.load(tmp_path / "a.tin")
     assert again == found.net and again.digest() == found.digests[-1]
-    assert tintin._tintin.nearest(again._engine.predict(X, -7)[0], found.prototypes.reshape(-1)).tolist() == (
-        found.predict(X).tolist()
-    )
+    assert found.classes[again.nearest(X, found.prototypes)].tolist() == found.predict(X).tolist()
+    assert (again.nearest(X, np.asfortranarray(found.prototypes)) == again.nearest(X, found.prototypes)).all()
     assert "3 classes" in repr(found) and f"{found.memory:,} bytes" in repr(found)
     # a second task goes on from there
     second = found.net.adapt(X[::-1].copy(), Y, steps=2)

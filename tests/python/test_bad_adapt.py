@@ -153,6 +153,20 @@ def test_score_and_predict_of_the_adapted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("prototypes", "kind", "parts"),
+    [
+        (np.zeros((3, 8), np.int16), ValueError, ["(classes, 9)", "(3, 8)"]),
+        (np.zeros((0, 9), np.int16), ValueError, ["(classes, 9)", "(0, 9)"]),
+        (np.zeros(9, np.int16), ValueError, ["(classes, 9)", "(9,)"]),
+        (np.zeros((3, 9)), TypeError, ["int16", "float64"]),
+        ([[0] * 9], TypeError, ["int16", "[[0,"]),
+    ],
+)
+def test_prototypes(prototypes: Any, kind: type[Exception], parts: list[str]) -> None:
+    refused(kind, *parts, call=lambda: net().nearest(X, prototypes))
+
+
+@pytest.mark.parametrize(
     ("told", "kind", "parts"),
     [
         ({"ways": 4}, ValueError, ["4 ways", "of 3 classes"]),

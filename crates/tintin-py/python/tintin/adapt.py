@@ -88,9 +88,7 @@ class Adapted:
 
     def predict(self, x: Samples) -> NDArray[np.int64]:
         """Class of each sample, (n,) int64, one of `classes`. Raises as `Sequential.predict`."""
-        array, exponent = _checks.samples(self.net.input_shape, x, "x")
-        features = self.net._engine.predict(array, exponent)[0]
-        found: NDArray[np.int64] = self.classes[_tintin.nearest(features, self.prototypes.reshape(-1))]
+        found: NDArray[np.int64] = self.classes[self.net.nearest(x, self.prototypes)]
         return found
 
     def score(self, x: Samples, y: Any) -> float:
@@ -261,30 +259,3 @@ def _first(net: Sequential, inspect: float | int) -> int:
     if not 0 < inspect <= 1:
         raise ValueError(f"inspect must be a layer's index, or a share above 0 and at most 1 of them, got {inspect!r}")
     return int(weighted[-max(1, math.ceil(inspect * len(weighted)))]) if weighted else 0
-
-
-def episodes(
-    rng: np.random.Generator, y: NDArray[Any], count: int, ways: int, shots: int, queries: int
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.uint32], NDArray[np.uint16]]:
-    """`count` episodes drawn from labels `y`: support and queries as sample numbers (count, n), and their classes."""
-    order = np.argsort(y, kind="stable")
-    classes, starts = np.unique(y[order], return_index=True)
-    members = [group for group in np.split(order, starts[1:]) if len(group) >= shots + queries]
-    if len(members) < ways:
-        raise ValueError(
-            f"episodes of {ways} ways, {shots} shots and {queries} queries need {ways} classes of at least "
-            f"{shots + queries} samples; of {len(classes)} classes {len(members)} have so many"
-        )
-    support = np.empty((count, ways, shots), np.uint32)
-    asked = np.empty((count, ways, queries), np.uint32)
-    for e in range(count):
-        for w, c in enumerate(rng.choice(len(members), ways, replace=False)):
-            drawn = rng.choice(members[c], shots + queries, replace=False)
-            support[e, w], asked[e, w] = drawn[:shots], drawn[shots:]
-    labels = np.arange(ways, dtype=np.uint16)
-    return (
-        support.reshape(count, -1),
-        np.tile(np.repeat(labels, shots), (count, 1)),
-        asked.reshape(count, -1),
-        np.tile(np.repeat(labels, queries), (count, 1)),
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _checks, _extras, _tintin
+from . import _checks, _episodes, _extras, _tintin
 from . import adapt as _adapt
 from . import layers as _layers
 from . import memory as _memory
@@ -358,40 +357,10 @@ class Sequential:
         a tenth of the episodes: mean loss in nats per query, accuracy. Raises TypeError or ValueError for samples and
         settings out of range, and for too few classes or samples.
         """
-        episodes = _checks.count("episodes", episodes)
-        sizes = [_checks.count(name, v) for name, v in (("ways", ways), ("shots", shots), ("queries", queries))]
-        if not 2 <= sizes[0] <= _adapt.MOST_CLASSES:
-            raise ValueError(f"ways must be at least 2 and at most {_adapt.MOST_CLASSES}, got {ways}")
-        if sizes[0] * sizes[1] > _adapt.MOST_SAMPLES:
-            raise ValueError(f"ways * shots must be at most {_adapt.MOST_SAMPLES}, got {sizes[0] * sizes[1]}")
-        array, exponent = _checks.samples(self.input_shape, x, "x")
-        labels = _checks.integers(y, len(array), "y")
-        _adapt.features(self)
-        temperature = _adapt.power_of_two(temperature)
-        asked = sizes[0] * sizes[2]
-        recipe = _checks.optimizer(optimizer).recipe("cross_entropy", asked, self.step, episodes)
-        rng = np.random.default_rng([_checks.count("seed", seed, 0), self.step])
-        history, bar = History(), _extras.bar(episodes, "episodes", progress, _extras.FIGURES)
-        try:
-            for part in np.array_split(np.arange(episodes), min(10, episodes)):
-                start, total, correct, done = time.perf_counter(), 0, 0, 0
-                while done < len(part):
-                    n = min(32, len(part) - done)
-                    drawn = _adapt.episodes(rng, labels, n, *sizes)
-                    added, right = self._engine.episodes(array, exponent, *drawn, temperature, recipe)
-                    total, correct, done = total + added, correct + right, done + n
-                    if bar is not None:
-                        bar.update(n)
-                count = len(part) * asked
-                record: Record = {"epoch": len(history) + 1, "loss": total * math.log(2.0) * 2.0**-16 / count}
-                record |= {"accuracy": correct / count, "loss_name": "prototypes"}
-                record["mu" if recipe.rule == "niti" else "learning_shift"] = recipe.at(max(self.step, 1) - 1)
-                record["seconds"] = time.perf_counter() - start
-                history.append(record)
-        finally:
-            if bar is not None:
-                bar.close()
-        return history
+        return _episodes.fit(
+            self, x, y, episodes, (ways, shots, queries), optimizer=optimizer, temperature=temperature, seed=seed,
+            progress=progress,
+        )  # fmt: skip
 
     def initialise(self, seed: int) -> None:
         """Draw new initial weights from `seed` and start again at step 0."""
@@ -407,6 +376,21 @@ class Sequential:
         array, exponent = _checks.samples(self.input_shape, x, "x")
         classes: NDArray[np.int64] = np.argmax(self._engine.predict(array, exponent)[0], axis=1)
         return classes
+
+    def nearest(self, x: Samples, prototypes: NDArray[np.int16]) -> NDArray[np.int64]:
+        """Number of the prototype with the smallest angle to each sample's features, (n,) int64 (N30).
+
+        prototypes: (k, outputs) int16, as those of an `Adapted`, whose `predict` this is but for the names of the
+        classes. Raises TypeError or ValueError for samples and prototypes that are not those of the net.
+        """
+        array, exponent = _checks.samples(self.input_shape, x, "x")
+        if not isinstance(prototypes, np.ndarray) or prototypes.dtype != np.int16:
+            raise TypeError(f"prototypes must be an int16 array, got {getattr(prototypes, 'dtype', prototypes)!r}")
+        if prototypes.ndim != 2 or not len(prototypes) or prototypes.shape[1] != self.outputs:
+            raise ValueError(f"prototypes must have shape (classes, {self.outputs}), got {prototypes.shape}")
+        _adapt.features(self)
+        features = self._engine.predict(array, exponent)[0]
+        return _tintin.nearest(features, np.ascontiguousarray(prototypes).reshape(-1))
 
     def logits(self, x: Samples) -> NDArray[np.float32]:
         """Real outputs of each sample, (n, outputs) float32: before any softmax; infinity beyond float32.
