@@ -177,6 +177,10 @@ def test_prototypes(prototypes: Any, kind: type[Exception], parts: list[str]) ->
         ({"queries": 1.5}, TypeError, ["queries", "1.5"]),
         ({"episodes": 0}, ValueError, ["episodes", "got 0"]),
         ({"temperature": 12}, ValueError, ["power of two", "12"]),
+        ({"shift": (1, 2, 3)}, ValueError, ["(down, right)", "(1, 2, 3)"]),
+        ({"shift": 256}, ValueError, ["0 to 255", "256"]),
+        ({"ways": 4097}, ValueError, ["at most 4096", "4097"]),
+        ({"shots": 2**15}, ValueError, ["ways * shots", "at most 32768", "65536"]),
         ({"seed": -1}, ValueError, ["seed", "-1"]),
         ({"optimizer": 3}, TypeError, ["tintin.TinTin(...)", "3"]),
         ({"y": Y[:11]}, ValueError, ["12 samples", "11 labels"]),
@@ -263,7 +267,7 @@ def episode(support: Any = ((0, 1),), labels: Any = ((0, 1),), **given: Any) -> 
     shown = np.array(support, np.uint32), np.array(labels, np.uint16)
     asked = np.array([[3, 4]], np.uint32), np.array([[0, 1]], np.uint16)
     recipe = TinTin(4, milestones=()).recipe("cross_entropy", 2)
-    return engine.episodes(given.get("x", X), -7, *shown, *asked, given.get("j", 4), recipe)
+    return engine.episodes(given.get("x", X), -7, *shown, *asked, given.get("j", 4), (0, 0), recipe)
 
 
 def test_the_private_engine_checks_episodes() -> None:

@@ -30,6 +30,7 @@ def fit(
     *,
     optimizer: TinTin | Niti | None,
     temperature: int,
+    shift: int | tuple[int, int],
     seed: int,
     progress: bool | None,
 ) -> History:
@@ -45,8 +46,9 @@ def fit(
     labels = _checks.integers(y, len(array), "y")
     _adapt.features(net)
     temperature = _adapt.power_of_two(temperature)
-    asked = ways * queries
-    recipe = _checks.optimizer(optimizer).recipe("cross_entropy", asked, net.step, episodes)
+    limits, asked = _adapt.limits(net, shift), ways * queries
+    optimizer = _adapt.small_steps(1, (0.5, 0.75)) if optimizer is None else _checks.optimizer(optimizer)
+    recipe = optimizer.recipe("cross_entropy", asked, net.step, episodes)
     rng = np.random.default_rng([_checks.count("seed", seed, 0), net.step])
     history, bar = History(), _extras.bar(episodes, "episodes", progress, _extras.FIGURES)
     try:
@@ -55,7 +57,7 @@ def fit(
             while done < len(part):
                 n = min(_CHUNK, len(part) - done)
                 drawn = draw(rng, labels, n, ways, shots, queries)
-                added, right = net._engine.episodes(array, exponent, *drawn, temperature, recipe)
+                added, right = net._engine.episodes(array, exponent, *drawn, temperature, limits, recipe)
                 total, correct, done = total + added, correct + right, done + n
                 if bar is not None:
                     bar.update(n)

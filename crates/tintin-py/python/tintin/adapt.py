@@ -133,10 +133,7 @@ def settings(
     named = [] if choices is None else checked(net, choices)
     batch_size, steps = _checks.count("batch_size", batch_size), _checks.count("steps", steps)
     exponent = power_of_two(temperature)
-    limits = tuple(shift) if isinstance(shift, (tuple, list)) else (shift if net.input_shape[0] > 1 else 0, shift)
-    if len(limits) != 2 or any(_checks.count("shift", v, 0) > 255 for v in limits):
-        raise ValueError(f"shift must be 0 to 255 places, or a pair (down, right), got {shift!r}")
-    optimizer = TinTin(learning_shift=LEARNING_SHIFT, milestones=()) if optimizer is None else optimizer
+    optimizer = small_steps(LEARNING_SHIFT) if optimizer is None else optimizer
     recipe = _checks.optimizer(optimizer).recipe("cross_entropy", batch_size, net.step)
     if not isinstance(rows, (tuple, list)) or len(rows) != 2:
         raise ValueError(f"rows must be a pair of shares (least, most), got {rows!r}")
@@ -151,7 +148,7 @@ def settings(
         _share("ratio", ratio),
         first,
         exponent,
-        limits,
+        limits(net, shift),
         batch_size,
         steps,
         (_share("rows", rows[0]), min(_share("rows", rows[1]), _ONE - 1)),
@@ -231,6 +228,19 @@ def features(net: Sequential) -> None:
     """Refuses a net with more outputs than a prototype may have."""
     if net.outputs > MOST_FEATURES:
         raise ValueError(f"the net yields {net.outputs} features, prototypes take 1 to {MOST_FEATURES}")
+
+
+def small_steps(learning_shift: int, milestones: Sequence[float] = ()) -> TinTin:
+    """Tin-Tin with its smallest cap: the loss of prototypes has small, steady gradients (`docs/results.md`)."""
+    return TinTin(learning_shift=learning_shift, margin=6, milestones=milestones)
+
+
+def limits(net: Sequential, shift: int | tuple[int, int]) -> tuple[int, int]:
+    """Most places a sample is moved, down and right; a signal of height 1 moves to the right alone."""
+    pair = tuple(shift) if isinstance(shift, (tuple, list)) else (shift if net.input_shape[0] > 1 else 0, shift)
+    if len(pair) != 2 or any(_checks.count("shift", v, 0) > 255 for v in pair):
+        raise ValueError(f"shift must be 0 to 255 places, or a pair (down, right), got {shift!r}")
+    return pair[0], pair[1]
 
 
 def power_of_two(temperature: Any) -> int:

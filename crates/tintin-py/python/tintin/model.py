@@ -346,6 +346,7 @@ class Sequential:
         queries: int = 5,
         optimizer: TinTin | Niti | None = None,
         temperature: int = _adapt.TEMPERATURE,
+        shift: int | tuple[int, int] = 0,
         seed: int = 0,
         progress: bool | None = None,
     ) -> History:
@@ -353,13 +354,14 @@ class Sequential:
 
         For nets that end in features and are to be adapted: prototypical networks (arXiv 1703.05175) with the cosine.
         One episode is one training step on ways * queries samples. y: integer labels (n,), any numbers. seed: of the
-        draws of episodes. optimizer, temperature, progress: as `fit` and `adapt`. Returns ten records or fewer, each of
+        draws of episodes. optimizer: small steps unless told, learning shift 1 and margin 6. temperature, shift (of
+        support and queries), progress: as `fit` and `adapt`. Returns ten records or fewer, each of
         a tenth of the episodes: mean loss in nats per query, accuracy. Raises TypeError or ValueError for samples and
         settings out of range, and for too few classes or samples.
         """
         return _episodes.fit(
-            self, x, y, episodes, (ways, shots, queries), optimizer=optimizer, temperature=temperature, seed=seed,
-            progress=progress,
+            self, x, y, episodes, (ways, shots, queries), optimizer=optimizer, temperature=temperature, shift=shift,
+            seed=seed, progress=progress,
         )  # fmt: skip
 
     def initialise(self, seed: int) -> None:
