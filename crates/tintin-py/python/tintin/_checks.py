@@ -42,16 +42,24 @@ def samples(shape: Shape, x: Any, name: str) -> tuple[NDArray[Any], int]:
 
 def labels(outputs: int, y: Any, n: int, name: str) -> NDArray[np.uint16]:
     """One class per sample."""
-    y = np.asarray(y)
-    if y.dtype.kind not in "iub" or y.ndim != 1:
-        raise TypeError(f"{name} must be integer labels of shape ({n},), got {y.dtype} of shape {y.shape}")
-    if len(y) != n:
-        raise ValueError(f"{name} must hold one label per sample: {n} samples, {len(y)} labels")
+    y = integers(y, n, name)
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= outputs:
         bad = low if low < 0 else high
-        raise ValueError(f"{name} must be 0 to {outputs - 1} for a net with {outputs} outputs, got {bad}")
+        # more classes than it was made for: what would do
+        hint = "" if low < 0 else "; for more classes take more outputs, or a net that ends in features and net.adapt"
+        raise ValueError(f"{name} must be 0 to {outputs - 1} for a net with {outputs} outputs, got {bad}{hint}")
     return np.ascontiguousarray(y, dtype=np.uint16)
+
+
+def integers(y: Any, n: int, name: str) -> NDArray[Any]:
+    """One whole number per sample."""
+    found: NDArray[Any] = np.asarray(y)
+    if found.dtype.kind not in "iub" or found.ndim != 1:
+        raise TypeError(f"{name} must be integer labels of shape ({n},), got {found.dtype} of shape {found.shape}")
+    if len(found) != n:
+        raise ValueError(f"{name} must hold one label per sample: {n} samples, {len(found)} labels")
+    return found
 
 
 def values(outputs: int, y: Any, n: int, name: str) -> tuple[NDArray[np.int8], int]:

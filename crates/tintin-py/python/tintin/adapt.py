@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 POLICIES = (
     "full", "last_layer", "bias_only", "sparse", "tinytrain", "layers", "random_channels", "dynamic",
 )  # fmt: skip
+#: of these, those told what to train, and those that choose by the samples
+CHOSEN_BY_HAND, CHOSEN_BY_SAMPLES = ("sparse", "layers"), ("tinytrain", "random_channels")
 #: a share of one, as the engine counts it
 _ONE = 1 << 15
 #: learning shift of an adaptation, chosen on validation classes (`docs/results.md`)
 LEARNING_SHIFT = 4
 #: the same as `temperature`, chosen alike
 TEMPERATURE = 16
+#: values of a prototype, support samples (N30), classes (N31)
+MOST_FEATURES, MOST_SAMPLES, MOST_CLASSES = 1024, 1 << 15, 4096
 #: share of the layers with weights, counted from the last, that may learn unless told
 INSPECT = 0.5
 
@@ -84,9 +88,7 @@ class Adapted:
 
     def predict(self, x: Samples) -> NDArray[np.int64]:
         """Class of each sample, (n,) int64, one of `classes`. Raises as `Sequential.predict`."""
-        array, exponent = _checks.samples(self.net.input_shape, x, "x")
-        features = self.net._engine.predict(array, exponent)[0]
-        found: NDArray[np.int64] = self.classes[_tintin.nearest(features, self.prototypes.reshape(-1))]
+        found: NDArray[np.int64] = self.classes[self.net.nearest(x, self.prototypes)]
         return found
 
     def score(self, x: Samples, y: Any) -> float:
@@ -125,20 +127,26 @@ def settings(
     """The engine's settings, checked."""
     if policy not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(map(repr, POLICIES))}, got {policy!r}")
-    if (choices is None) == (policy in ("sparse", "layers")):
+    if (choices is None) == (policy in CHOSEN_BY_HAND):
         need = "needs" if choices is None else "takes no"
         raise ValueError(f"policy {policy!r} {need} choices: a list of (layer, number of rows)")
+    named = [] if choices is None else checked(net, choices)
     batch_size, steps = _checks.count("batch_size", batch_size), _checks.count("steps", steps)
     exponent = power_of_two(temperature)
     optimizer = small_steps(LEARNING_SHIFT) if optimizer is None else optimizer
     recipe = _checks.optimizer(optimizer).recipe("cross_entropy", batch_size, net.step)
+    if not isinstance(rows, (tuple, list)) or len(rows) != 2:
+        raise ValueError(f"rows must be a pair of shares (least, most), got {rows!r}")
+    first = _first(net, inspect)
+    if policy == "layers":  # no rows are told apart that were not inspected
+        first = min(first, *(layer for layer, _ in named))
     return _tintin.Adaptation(
         policy,
-        [(_checks.count("layer", layer, 0), _checks.count("rows", count, 0)) for layer, count in choices or ()],
+        named,
         2**63 if memory_budget is None else _checks.count("memory_budget", memory_budget),
         _share("compute_budget", compute_budget),
         _share("ratio", ratio),
-        _first(net, inspect),
+        first,
         exponent,
         limits(net, shift),
         batch_size,
@@ -153,23 +161,73 @@ def adapt(net: Sequential, x: Samples, y: Any, told: _tintin.Adaptation, batch_s
     from .model import Sequential
 
     array, exponent = _checks.samples(net.input_shape, x, "x")
-    y = np.asarray(y)
-    if y.dtype.kind not in "iu" or y.shape != (len(array),):
-        raise TypeError(f"y must be integer labels of shape ({len(array)},), got {y.dtype} of shape {y.shape}")
-    classes, labels = np.unique(y, return_inverse=True)
+    classes, labels = np.unique(_checks.integers(y, len(array), "y"), return_inverse=True)
+    if classes[-1] > np.iinfo(np.int64).max:
+        raise ValueError(f"y must be labels below 2^63, got {classes[-1]}")
     counts = np.bincount(labels)
     if len(classes) < 2:
         raise ValueError(f"adaptation needs at least 2 classes, got support samples of class {classes[0]} alone")
     if counts.min() < 2:
         few = classes[counts < 2]
+        names = f"{', '.join(map(str, few[:5]))}{' and others' if len(few) > 5 else ''}"
         raise ValueError(
-            f"every class needs at least 2 support samples, one to compare with and one to learn from; class "
-            f"{', '.join(map(str, few[:5]))}{' and others' if len(few) > 5 else ''} has 1"
+            f"every class needs at least 2 support samples, one to compare with and one to learn from; "
+            f"{f'class {names} has' if len(few) == 1 else f'classes {names} have'} 1"
         )
+    if told.policy not in CHOSEN_BY_SAMPLES:
+        net._engine.foresee(told)  # a budget that does not hold is told before anything is trained
     engine, found = net._engine.adapt(array, exponent, labels.astype(np.uint16), len(classes), told)
     batches = -(-len(labels) // batch_size)
     sizes = [(i + 1) * len(labels) // batches - i * len(labels) // batches for i in range(batches)] * steps
     return Adapted(Sequential._of(engine), classes.astype(np.int64), found, sizes)
+
+
+def planned(
+    net: Sequential, policy: str | None, choices: Choices | None, batch_size: int, inspect: float | int
+) -> list[tuple[int, int]]:
+    """What a policy will train, as far as it is known without samples."""
+    if choices is not None:
+        if policy not in (None, *CHOSEN_BY_HAND, *CHOSEN_BY_SAMPLES):
+            raise ValueError(f"policy {policy!r} takes no choices")
+        return checked(net, choices)
+    if policy in CHOSEN_BY_SAMPLES:
+        raise ValueError(f"what {policy!r} trains depends on the samples: pass choices, as of an adaptation")
+    told = settings(
+        net, policy=policy or "full", memory_budget=None, compute_budget=1.0, steps=1, batch_size=batch_size,
+        optimizer=None, temperature=1, shift=0, ratio=1.0, inspect=inspect, choices=None, rows=(0.1, 0.9),
+    )  # fmt: skip
+    found: list[tuple[int, int]] = net._engine.foresee(told)["choices"]
+    return found
+
+
+def checked(net: Sequential, choices: Any) -> list[tuple[int, int]]:
+    """Choices of layers that are there, none twice, with no more rows than they have."""
+    try:
+        pairs = [(layer, count) for layer, count in choices]
+    except (TypeError, ValueError):
+        raise TypeError(f"choices must be a list of (layer, number of rows), got {choices!r}") from None
+    pairs = [(_checks.count("layer", layer, 0), _checks.count("number of rows", count, 0)) for layer, count in pairs]
+    tensors = net.tensors()
+    rows = {tensor["layer"]: len(tensor["mantissas"]) for tensor in tensors if not tensor["bias"]}
+    biased = {tensor["layer"] for tensor in tensors if tensor["bias"]}
+    if not pairs:
+        raise ValueError("choices name no layer")
+    for layer, count in pairs:
+        if layer not in rows:
+            raise ValueError(f"choices name layer {layer}, but weights have only {', '.join(map(str, rows))}")
+        if count > rows[layer]:
+            raise ValueError(f"choices name {count} rows of layer {layer}, which has {rows[layer]}")
+        if count == 0 and layer not in biased:
+            raise ValueError(f"choices name 0 rows of layer {layer}, which is its bias alone, but it has none")
+    if len({layer for layer, _ in pairs}) < len(pairs):
+        raise ValueError(f"choices name a layer twice: {pairs}")
+    return pairs
+
+
+def features(net: Sequential) -> None:
+    """Refuses a net with more outputs than a prototype may have."""
+    if net.outputs > MOST_FEATURES:
+        raise ValueError(f"the net yields {net.outputs} features, prototypes take 1 to {MOST_FEATURES}")
 
 
 def small_steps(learning_shift: int, milestones: Sequence[float] = ()) -> TinTin:
@@ -179,10 +237,10 @@ def small_steps(learning_shift: int, milestones: Sequence[float] = ()) -> TinTin
 
 def limits(net: Sequential, shift: int | tuple[int, int]) -> tuple[int, int]:
     """Most places a sample is moved, down and right; a signal of height 1 moves to the right alone."""
-    pair = shift if isinstance(shift, tuple) else (shift if net.input_shape[0] > 1 else 0, shift)
+    pair = tuple(shift) if isinstance(shift, (tuple, list)) else (shift if net.input_shape[0] > 1 else 0, shift)
     if len(pair) != 2 or any(_checks.count("shift", v, 0) > 255 for v in pair):
         raise ValueError(f"shift must be 0 to 255 places, or a pair (down, right), got {shift!r}")
-    return pair
+    return pair[0], pair[1]
 
 
 def power_of_two(temperature: Any) -> int:
@@ -195,43 +253,19 @@ def power_of_two(temperature: Any) -> int:
 
 def _share(name: str, value: Any) -> int:
     """A share of one in the engine's units."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)) or not 0 < value <= 1:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not 0 < value <= 1:
         raise ValueError(f"{name} must be above 0 and at most 1, got {value!r}")
     return max(1, round(float(value) * _ONE))
 
 
 def _first(net: Sequential, inspect: float | int) -> int:
     """Index of the first layer that may learn: given, or so that a share of the layers with weights may."""
+    weighted = [tensor["layer"] for tensor in net.tensors() if not tensor["bias"]]
     if not isinstance(inspect, (float, np.floating)):
-        return _checks.count("inspect", inspect, 0)
+        first = _checks.count("inspect", inspect, 0)
+        if weighted and first > weighted[-1]:
+            raise ValueError(f"inspect must be at most {weighted[-1]}, the last layer with weights, got {first}")
+        return first
     if not 0 < inspect <= 1:
         raise ValueError(f"inspect must be a layer's index, or a share above 0 and at most 1 of them, got {inspect!r}")
-    weighted = [tensor["layer"] for tensor in net.tensors() if not tensor["bias"]]
     return int(weighted[-max(1, math.ceil(inspect * len(weighted)))]) if weighted else 0
-
-
-def episodes(
-    rng: np.random.Generator, y: NDArray[Any], count: int, ways: int, shots: int, queries: int
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.uint32], NDArray[np.uint16]]:
-    """`count` episodes drawn from labels `y`: support and queries as sample numbers (count, n), and their classes."""
-    order = np.argsort(y, kind="stable")
-    classes, starts = np.unique(y[order], return_index=True)
-    members = [group for group in np.split(order, starts[1:]) if len(group) >= shots + queries]
-    if len(members) < ways:
-        raise ValueError(
-            f"episodes of {ways} ways, {shots} shots and {queries} queries need {ways} classes of at least "
-            f"{shots + queries} samples; of {len(classes)} classes {len(members)} have so many"
-        )
-    support = np.empty((count, ways, shots), np.uint32)
-    asked = np.empty((count, ways, queries), np.uint32)
-    for e in range(count):
-        for w, c in enumerate(rng.choice(len(members), ways, replace=False)):
-            drawn = rng.choice(members[c], shots + queries, replace=False)
-            support[e, w], asked[e, w] = drawn[:shots], drawn[shots:]
-    labels = np.arange(ways, dtype=np.uint16)
-    return (
-        support.reshape(count, -1),
-        np.tile(np.repeat(labels, shots), (count, 1)),
-        asked.reshape(count, -1),
-        np.tile(np.repeat(labels, queries), (count, 1)),
-    )

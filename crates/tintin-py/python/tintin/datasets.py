@@ -218,7 +218,7 @@ def _source(name: str) -> IdxSet:
     try:
         return IDX_SETS[name]
     except (KeyError, TypeError):
-        if name in _FUNCTIONS:
+        if isinstance(name, str) and name in _FUNCTIONS:
             raise ValueError(f"{name!r} is not loaded by name: call tintin.datasets.{_FUNCTIONS[name]}()") from None
         known = ", ".join(sorted(names()))
         raise ValueError(f"unknown data set {name!r}; known are {known}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _checks, _extras, _tintin
+from . import _checks, _episodes, _extras, _tintin
 from . import adapt as _adapt
 from . import layers as _layers
 from . import memory as _memory
@@ -132,13 +131,10 @@ class Sequential:
         if limit is not None:
             limit = _checks.count("limit", limit, 0)
         if policy is not None or choices is not None:
-            if choices is None:
-                if policy in ("tinytrain", "random_channels"):
-                    raise ValueError(
-                        f"what {policy!r} trains depends on the samples: pass choices, as of an adaptation"
-                    )
-                choices = self._foresee(policy, batch_size, inspect)["choices"]
-            plan = self._engine.plan_choice(batch_size, list(choices), limit)
+            if train_from != 0 or not training:
+                raise ValueError("policy and choices tell what is trained: leave out train_from and training=False")
+            named = _adapt.planned(self, policy, choices, batch_size, inspect)
+            plan = self._engine.plan_choice(batch_size, named, limit)
             return _memory.from_plan(plan, batch_size, True)
         plan = self._engine.plan(batch_size, _checks.count("train_from", train_from, 0), bool(training), limit)
         return _memory.from_plan(plan, batch_size, training)
@@ -320,15 +316,17 @@ class Sequential:
         "random_channels": the same layers, rows drawn anew for every pass (TraDy, arXiv 2510.19675).
         "full": all. "last_layer": the last with weights (TinyOL). "bias_only": the biases of the inspected layers.
         "sparse": `choices`, [(layer, number of rows), ...], rows by the size of their weights (arXiv 2206.15472).
-        "layers": `choices`, rows by information. "dynamic": the inspected layers, the share of their rows between the
-        two of `rows` by the size of the error (arXiv 2407.10734).
+        "layers": `choices`, rows by information; the inspection begins with the first of them, if not before.
+        "dynamic": the inspected layers, the share of their rows between the two of `rows` by the size of the error
+        (arXiv 2407.10734).
 
         steps: passes over the support set, batch_size queries at a time. optimizer: `TinTin` at a constant rate unless
         told. temperature: of the softmax over cosines, a power of two up to 64. inspect: index of the first layer that
         may learn, or as a float the share of the layers with weights, from the last. Ctrl-C stops it.
 
         Raises TypeError or ValueError for samples and settings out of range, and for a budget too small for any layer,
-        with the smallest that would do. Rules N29 to N37 of `docs/numerics.md`; the same bits as on a microcontroller.
+        with the smallest that would do; a policy that does not choose must fit memory_budget as it is. Rules N29 to
+        N37 of `docs/numerics.md`; the same bits as on a microcontroller.
         """
         told = _adapt.settings(
             self, policy=policy, memory_budget=memory_budget, compute_budget=compute_budget, steps=steps,
@@ -336,14 +334,6 @@ class Sequential:
             inspect=inspect, choices=choices, rows=rows,
         )  # fmt: skip
         return _adapt.adapt(self, x_support, y_support, told, batch_size, steps)
-
-    def _foresee(self, policy: str | None, batch_size: int, inspect: float | int) -> dict[str, Any]:
-        """What a policy that needs no samples will train."""
-        told = _adapt.settings(
-            self, policy=policy or "full", memory_budget=None, compute_budget=1.0, steps=1, batch_size=batch_size,
-            optimizer=None, temperature=1, shift=0, ratio=1.0, inspect=inspect, choices=None, rows=(0.1, 0.9),
-        )  # fmt: skip
-        return self._engine.foresee(told)
 
     def fit_episodes(
         self,
@@ -369,41 +359,10 @@ class Sequential:
         a tenth of the episodes: mean loss in nats per query, accuracy. Raises TypeError or ValueError for samples and
         settings out of range, and for too few classes or samples.
         """
-        episodes = _checks.count("episodes", episodes)
-        sizes = [_checks.count(name, v) for name, v in (("ways", ways), ("shots", shots), ("queries", queries))]
-        if sizes[0] < 2:
-            raise ValueError(f"ways must be at least 2, got {ways}")
-        array, exponent = _checks.samples(self.input_shape, x, "x")
-        labels = np.asarray(y)
-        if labels.dtype.kind not in "iu" or labels.shape != (len(array),):
-            raise TypeError(f"y must be integer labels of shape ({len(array)},), got {labels.dtype} {labels.shape}")
-        temperature = _adapt.power_of_two(temperature)
-        limits = _adapt.limits(self, shift)
-        asked = sizes[0] * sizes[2]
-        optimizer = _adapt.small_steps(1, (0.5, 0.75)) if optimizer is None else _checks.optimizer(optimizer)
-        recipe = optimizer.recipe("cross_entropy", asked, self.step, episodes)
-        rng = np.random.default_rng([_checks.count("seed", seed, 0), self.step])
-        history, bar = History(), _extras.bar(episodes, "episodes", progress, _extras.FIGURES)
-        try:
-            for part in np.array_split(np.arange(episodes), min(10, episodes)):
-                start, total, correct, done = time.perf_counter(), 0, 0, 0
-                while done < len(part):
-                    n = min(32, len(part) - done)
-                    drawn = _adapt.episodes(rng, labels, n, *sizes)
-                    added, right = self._engine.episodes(array, exponent, *drawn, temperature, limits, recipe)
-                    total, correct, done = total + added, correct + right, done + n
-                    if bar is not None:
-                        bar.update(n)
-                count = len(part) * asked
-                record: Record = {"epoch": len(history) + 1, "loss": total * math.log(2.0) * 2.0**-16 / count}
-                record |= {"accuracy": correct / count, "loss_name": "prototypes"}
-                record["mu" if recipe.rule == "niti" else "learning_shift"] = recipe.at(max(self.step, 1) - 1)
-                record["seconds"] = time.perf_counter() - start
-                history.append(record)
-        finally:
-            if bar is not None:
-                bar.close()
-        return history
+        return _episodes.fit(
+            self, x, y, episodes, (ways, shots, queries), optimizer=optimizer, temperature=temperature, shift=shift,
+            seed=seed, progress=progress,
+        )  # fmt: skip
 
     def initialise(self, seed: int) -> None:
         """Draw new initial weights from `seed` and start again at step 0."""
@@ -419,6 +378,21 @@ class Sequential:
         array, exponent = _checks.samples(self.input_shape, x, "x")
         classes: NDArray[np.int64] = np.argmax(self._engine.predict(array, exponent)[0], axis=1)
         return classes
+
+    def nearest(self, x: Samples, prototypes: NDArray[np.int16]) -> NDArray[np.int64]:
+        """Number of the prototype with the smallest angle to each sample's features, (n,) int64 (N30).
+
+        prototypes: (k, outputs) int16, as those of an `Adapted`, whose `predict` this is but for the names of the
+        classes. Raises TypeError or ValueError for samples and prototypes that are not those of the net.
+        """
+        array, exponent = _checks.samples(self.input_shape, x, "x")
+        if not isinstance(prototypes, np.ndarray) or prototypes.dtype != np.int16:
+            raise TypeError(f"prototypes must be an int16 array, got {getattr(prototypes, 'dtype', prototypes)!r}")
+        if prototypes.ndim != 2 or not len(prototypes) or prototypes.shape[1] != self.outputs:
+            raise ValueError(f"prototypes must have shape (classes, {self.outputs}), got {prototypes.shape}")
+        _adapt.features(self)
+        features = self._engine.predict(array, exponent)[0]
+        return _tintin.nearest(features, np.ascontiguousarray(prototypes).reshape(-1))
 
     def logits(self, x: Samples) -> NDArray[np.float32]:
         """Real outputs of each sample, (n, outputs) float32: before any softmax; infinity beyond float32.
