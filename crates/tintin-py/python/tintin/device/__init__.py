@@ -10,6 +10,7 @@ with device.Emulator("m4") as runner:
 
 from .emulator import CORES, Core, Emulator, NotInstalled, Process
 from .runner import DoesNotFit, Hello, LinkError, Loaded, Refused, Runner, Stepped, Stream
+from .task import OnDevice, adapt, task
 from .verify import (
     Difference,
     Outcome,
@@ -33,6 +34,7 @@ __all__ = [
     "LinkError",
     "Loaded",
     "NotInstalled",
+    "OnDevice",
     "Outcome",
     "Process",
     "Refused",
@@ -40,6 +42,7 @@ __all__ = [
     "Samples",
     "Stepped",
     "Stream",
+    "adapt",
     "choose_samples",
     "compare",
     "data_samples",
@@ -47,4 +50,5 @@ __all__ = [
     "random_samples",
     "recipe_of",
     "samples",
+    "task",
 ]
