@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 import tintin
 from tintin import Add, Branch, Conv2d, DepthwiseConv2d, GlobalAvgPool2d, Linear, MaxPool2d, ReLU, device, zoo
-from tintin.device import task
 from tintin.device.runner import LinkError
 
 CORES = ("m0", "m3", "m4", "m33")
@@ -98,16 +97,19 @@ def test_refusals() -> None:
     x, y = samples(net.input_shape, 4, 4, 1)
     with pytest.raises(LinkError, match="no layer fits into the budgets"):
         device.adapt("m4", device.task(net, x, y, x, compute_budget=1e-4))
+    large = zoo.resnet8(outputs=None)
+    more, labels = samples(large.input_shape, 2, 2, 1)
     with pytest.raises(LinkError, match="the plan needs"):
-        device.adapt("m4", device.task(net, x, y, x, policy="full", batch_size=12))
+        device.adapt("m4", device.task(large, more, labels, more, policy="full"))
     good = bytearray(device.task(net, x, y, x))
-    for at, value, why in ((0, 9, "not a task"), (28, 99, "policy"), (68, 7, "recipe"), (300, good[300] ^ 1, "the net of the")):
+    altered = ((0, 9, "not a task"), (28, 99, "policy"), (68, 7, "recipe"), (300, good[300] ^ 1, "the net of the"))
+    for at, value, why in altered:
         bad = bytearray(good)
         bad[at] = value
         with pytest.raises(LinkError, match=why):
             device.adapt("m4", bytes(bad))
     with pytest.raises(ValueError, match="the flash behind the firmware"):
-        device.adapt("m4", bytes(task._FLASH))
+        device.adapt("m4", bytes(1 << 20))
     with pytest.raises(ValueError, match="bring both to one scale"):
         device.task(net, x, y, tintin.quantize(x.astype(np.float32)))
     with pytest.raises(TypeError, match="unknown settings: stepz"):

@@ -10,7 +10,7 @@ with device.Emulator("m4") as runner:
 
 from .emulator import CORES, Core, Emulator, NotInstalled, Process
 from .runner import DoesNotFit, Hello, LinkError, Loaded, Refused, Runner, Stepped, Stream
-from .task import OnDevice, adapt, task
+from .tasks import POLICIES, OnDevice, adapt, task
 from .verify import (
     Difference,
     Outcome,
@@ -26,6 +26,7 @@ from .verify import (
 
 __all__ = [
     "CORES",
+    "POLICIES",
     "Core",
     "Difference",
     "DoesNotFit",
