@@ -19,7 +19,8 @@ LAYERS_AT, STEP_AT = 16, 36
 
 def layer(words: dict[str, Any]) -> tintin.Layer:
     """The layer of one entry of a golden trace or of the oracle."""
-    given = {"kernel_size" if key == "kernel" else key: value for key, value in words.items() if key != "kind"}
+    names = {"kernel": "kernel_size", "from": "layer"}
+    given = {names.get(key, key): value for key, value in words.items() if key != "kind"}
     return getattr(tintin, words["kind"])(**given)
 
 

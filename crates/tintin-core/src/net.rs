@@ -247,11 +247,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
         for i in 0..self.slots.len() {
             let slot = &self.slots[i];
             let mut scale = self.source_scale(slot.source, exponent);
-            let (x, y) = two(
-                self.activations,
-                (slot.x, samples * slot.xs.len()),
-                (slot.y, samples * slot.ys.len()),
-            );
+            let (x, y) = two(self.activations, (slot.x, samples * slot.xs.len()), (slot.y, samples * slot.ys.len()));
             match slot.role {
                 Role::Sums { exponent } => {
                     let acc_scale = scale.times(self.scales[i].w).shifted(exponent);

@@ -443,7 +443,8 @@ const fn follow(
         }
     }
     // from the last user of an output to the first, as backward meets them
-    slots[n - 1].until = n as u16 + 1;
+    slots[n - 1].until = n as u16 + 1; // the loss
+    slots[n - 1].kept = options.training;
     slots[n - 1].since = n as u16 + 1;
     let mut used = 1; // slots whose output is used, and the last
     i = n;

@@ -13,10 +13,11 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use tintin_core::adapt::Support;
 use tintin_core::cut::{self, Cut, Share, items, over, scratch};
 use tintin_core::few::{Centres, Episode};
+use tintin_core::fewshot::{move_by, moved};
 use tintin_core::heap::{Model, Reader};
 use tintin_core::layers::{Fields, Layer};
 use tintin_core::loss::{Score, Target};
-use tintin_core::net::Net;
+use tintin_core::net::{Net, State};
 use tintin_core::plan::{Options, Slot, SlotScales};
 use tintin_core::shape::Shape;
 use tintin_core::tensor::Scale;
@@ -394,10 +395,12 @@ impl Engine {
         queries: PyReadonlyArray2<'_, u32>,
         query_labels: PyReadonlyArray2<'_, u16>,
         temperature: u8,
+        limits: (u16, u16),
         recipe: &Recipe,
     ) -> PyResult<(u64, u32)> {
         let mut model = self.lock(py)?;
-        let input = model.input().len();
+        let (shape, input) = (model.input(), model.input().len());
+        let mut still = vec![0; input];
         let samples = Samples::new(x, input)?;
         let order = [support.as_array(), queries.as_array()];
         if order.iter().any(|order| order.iter().any(|&i| i as usize >= samples.count())) {
@@ -416,10 +419,15 @@ impl Engine {
         model.recipe = Some(recipe.0);
         for e in 0..order[0].nrows() {
             let rows = [0, 1].map(|k| (order[k].row(e).to_vec(), labels[k].row(e).to_vec()));
-            for (x, (rows, _)) in [&mut shown, &mut asked].into_iter().zip(&rows) {
-                x.resize(rows.len() * input, 0);
+            // queries are moved as those of an adaptation (N32), the support as if it came behind them
+            let State { seed, step } = model.state();
+            let mut place = 0u32;
+            for (x, (rows, _)) in [&mut asked, &mut shown].into_iter().zip(rows.iter().rev()) {
+                x.resize(rows.len().saturating_mul(input), 0);
                 for (x, &i) in x.chunks_exact_mut(input).zip(rows) {
-                    samples.copy(i as usize, x);
+                    samples.copy(i as usize, &mut still);
+                    move_by(&still, shape, moved(seed, step, place, limits), x);
+                    place = place.wrapping_add(1);
                 }
             }
             let episode = Episode {

@@ -108,7 +108,7 @@ impl Adaptation {
 
 /// The mantissas of all samples, one behind the other.
 pub fn mantissas(samples: &Samples<'_>, len: usize) -> Vec<i8> {
-    let mut x = vec![0; samples.count() * len];
+    let mut x = vec![0; samples.count().saturating_mul(len)];
     for (i, x) in x.chunks_exact_mut(len).enumerate() {
         samples.copy(i, x);
     }
@@ -163,7 +163,7 @@ fn choices<'py>(py: Python<'py>, adapter: &mut Adapter<'_>) -> PyResult<Bound<'p
     for Choice { layer, rows } in adapter.choices().to_vec() {
         let marked: Vec<usize> = adapter.mask(layer).map_or_else(
             || (0..rows as usize).collect(),
-            |mask| (0..8 * mask.len()).filter(|&o| is_set(mask, o)).collect(),
+            |mask| (0..mask.len().saturating_mul(8)).filter(|&o| is_set(mask, o)).collect(),
         );
         list.append((layer, rows, marked))?;
     }
@@ -223,7 +223,11 @@ pub fn nearest<'py>(
 
 /// The errors of the engine in Python's words.
 fn refused(error: AdaptError) -> PyErr {
-    let share = |v: u64| format!("{:.4}", v as f64 / 32768.0);
+    // in ten-thousandths, rounded up: what is called the smallest must do
+    let share = |v: u64| {
+        let parts = v.saturating_mul(10_000).div_ceil(1 << 15);
+        format!("{}.{:04}", parts / 10_000, parts % 10_000)
+    };
     match error {
         AdaptError::Plan(error) => error::plan(error),
         AdaptError::Classes(n) => value(format!("adaptation needs 2 to 4096 classes, got {n}")),

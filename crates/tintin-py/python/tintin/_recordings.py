@@ -1,6 +1,6 @@
-"""Data of the two applications: bearing vibration and spectrum sensing, as int16 in files of the user's own.
+"""Recordings in files of the user's own: bearing vibration, spectrum sensing, and what is learned from a few samples.
 
-Neither is fetched: the first has no published licence and the second is under the GPL, so both are only read, from
+None is fetched: some have no published licence or a narrow one, and all are packed by hand. They are only read, from
 `$TINTIN_DATA/<name>/` or `root/<name>/`.
 """
 
@@ -22,15 +22,16 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
-    """Measured signals split into training and test part: int16 samples `(n, width)`, uint8 labels `(n,)`.
+    """Measured signals split into training and test part: integer samples `(n, ...)`, labels `(n,)`.
 
-    `about` holds what else is known of each sample, by name; see the function that made it.
+    Samples are as stored, int16 or uint8; the function that made it tells, and what `about` holds: what else is known
+    of each sample, by name.
     """
 
-    x_train: NDArray[np.int16]
-    y_train: NDArray[np.uint8]
-    x_test: NDArray[np.int16]
-    y_test: NDArray[np.uint8]
+    x_train: Array
+    y_train: Array
+    x_test: Array
+    y_test: Array
     classes: tuple[str, ...]
     name: str
     about: dict[str, Array]
@@ -38,7 +39,7 @@ class Recordings:
     def __repr__(self) -> str:
         return (
             f"Recordings({self.name!r}: {len(self.x_train)} training and {len(self.x_test)} test samples "
-            f"of {self.x_train.shape[1]}, {len(self.classes)} classes)"
+            f"of {' x '.join(map(str, self.x_train.shape[1:]))}, {len(self.classes)} classes)"
         )
 
 
@@ -65,7 +66,36 @@ _SOURCES = {
         "of the GitHub repository avian2/spectrum-sensing-methods (commit e4bdf12e)",
         ("x", "power_dbm", "campaign", "block", "role"),
     ),
-}
+    "omniglot": _Source(
+        "omniglot28.npz",
+        "0cbfa88ac7fa67f83e1fdeb12dc2227aaea1d080ceb25c656b3913d5fa320c1f",
+        "the drawings of the GitHub repository brendenlake/omniglot (commit 057f034b), under the MIT licence, averaged "
+        "down to 28 x 28 and packed one bit a pixel",
+        ("images", "label", "alphabet", "drawer", "is_evaluation", "alphabet_names"),
+    ),
+    "kws_speech_commands": _Source(
+        "speech_commands_v2_test12.npz",
+        "1e85972cabd9ebfe809c4655f93efcf1dff686c616e8db370562bd15bc391711",
+        "log-mel features of the test set of twelve classes of Speech Commands 0.02 (P. Warden, Google), under CC BY "
+        "4.0, packed from the GitHub repository thegtagamer/PICO-tinyML-benchmark (commit c66f6b0d)",
+        ("logmel_fdelta", "label", "speaker", "word", "is_test", "class_names"),
+    ),
+    "har": _Source(
+        "hapt_raw6.npz",
+        "1dc48219249c7bea41e8fbcc6d749724d697934176079bdcfa29229ae8f537fa",
+        "the raw signals of HAPT (Reyes-Ortiz et al.), for research only, packed from the GitHub repository "
+        "Kingsley-opoku/Postural-Transitions-RNN (commit 0d6ea501)",
+        ("delta_lo", "delta_hi", "offset", "experiment", "segments", "test_users", "activity_names"),
+    ),
+    "wisdm51_watch": _Source(
+        "wisdm51_watch_features.npz",
+        "67bfc7a0d2f96d2ceca74806817259d9d35012a8560b3480da496c6872e781dc",
+        "the watch features of the WISDM study of 51 people (Weiss et al.), which state no licence, packed from the "
+        "GitHub repository chunkybubble/wisdm-51-data-analysis (commit 06b32e6e)",
+        ("accel_x", "accel_y", "accel_user", "accel_is_test", "gyro_x", "gyro_y", "gyro_user", "gyro_is_test",
+         "activity_names"),
+    ),
+}  # fmt: skip
 
 #: what one int16 step of a window means: 1 / 4096 g
 _STEPS_PER_G = 4096
@@ -150,8 +180,85 @@ def spectrum_sensing(*, root: str | os.PathLike[str] | None = None) -> Recording
     return split
 
 
+def omniglot(*, root: str | os.PathLike[str] | None = None) -> Recordings:
+    """Drawn characters, uint8 0 or 255 (ink) of 28 x 28; labels uint16, 0 to 1622.
+
+    The published split: 30 "background" alphabets are the training part, 20 others the test part; no class is in both,
+    so it is for learning from few samples. 20 people drew each character. `about`: `alphabet_train`, `alphabet_test`,
+    `drawer_train`, `drawer_test`.
+
+    Raises as `cwru` does.
+    """
+    data = _read("omniglot", root)
+    images = np.unpackbits(data["images"], axis=1).reshape(-1, 28, 28) * np.uint8(255)
+    about = {key: data[key] for key in ("alphabet", "drawer")}
+    classes = tuple(f"character {i}" for i in range(int(data["label"].max()) + 1))
+    return _split(images, data["label"], data["is_evaluation"] == 1, classes, "omniglot", about)
+
+
+def speech_commands(*, root: str | os.PathLike[str] | None = None) -> Recordings:
+    """Twelve classes of spoken words as log-mel features, uint8 of 49 frames x 40 bands, 0.4 dB a step.
+
+    Silence, unknown, yes, no, up, down, left, right, on, off, stop, go: the published test set only, split here so that
+    no speaker is in both parts. `about`: `speaker_train`, `speaker_test` (-1 for silence), `word_train`, `word_test`,
+    the word that was spoken, also where the class is unknown.
+
+    Raises as `cwru` does.
+    """
+    data = _read("kws_speech_commands", root)
+    bands = np.cumsum(data["logmel_fdelta"], axis=2, dtype=np.uint8)
+    about = {key: data[key] for key in ("speaker", "word")}
+    classes = tuple(map(str, data["class_names"]))
+    return _split(bands, data["label"], data["is_test"] == 1, classes, "kws_speech_commands", about)
+
+
+def har(*, root: str | os.PathLike[str] | None = None) -> Recordings:
+    """Six activities from a smartphone at the waist, 50 Hz: int16 windows of 128 samples x 6 channels, hop 64.
+
+    Acceleration in 1/720 g and turning rate in 0.0175 degrees a second, the sensor's own steps. The published split by
+    person: 21 for training, 9 for the test. `about`: `user_train`, `user_test`, `start_train`, `start_test`.
+
+    Raises as `cwru` does.
+    """
+    data = _read("har", root)
+    steps = data["delta_lo"].astype(np.uint16) | (data["delta_hi"].astype(np.uint16) << 8)
+    signal = np.cumsum(steps, axis=1, dtype=np.uint16).view(np.int16).T
+    begins = dict(zip(data["experiment"].tolist(), data["offset"][:-1].tolist(), strict=True))
+    windows, labels, users, starts = [], [], [], []
+    for experiment, user, activity, first, last in data["segments"].tolist():
+        if activity > 6:  # the rest are changes of posture, which are short
+            continue
+        for start in range(first - 1, last - 127, 64):
+            at = begins[experiment] + start
+            windows.append(signal[at : at + 128])
+            labels.append(activity - 1)
+            users.append(user)
+            starts.append(start)
+    person = np.array(users, np.uint8)
+    about: dict[str, Array] = {"user": person, "start": np.array(starts, np.int32)}
+    test = np.isin(person, data["test_users"])
+    classes = tuple(map(str, data["activity_names"]))[:6]
+    return _split(np.stack(windows), np.array(labels), test, classes, "har", about)
+
+
+def wisdm_watch(*, sensor: str = "accel", root: str | os.PathLike[str] | None = None) -> Recordings:
+    """18 activities of a watch on the wrist: int16 `(n, 91)`, features of windows of 10 s, 1/512 standard deviation.
+
+    `sensor`: "accel" or "gyro". People 1600 to 1634 are the training part, 1635 to 1650 the test part; nobody is in
+    both. `about`: `user_train`, `user_test`.
+
+    Raises as `cwru` does.
+    """
+    if sensor not in ("accel", "gyro"):
+        raise ValueError(f"sensor must be 'accel' or 'gyro', got {sensor!r}")
+    data = _read("wisdm51_watch", root)
+    x, y, user, test = (data[f"{sensor}_{column}"] for column in ("x", "y", "user", "is_test"))
+    classes = tuple(map(str, data["activity_names"]))
+    return _split(x, y, test == 1, classes, "wisdm51_watch", {"user": user})
+
+
 def _split(x: Array, y: Array, test: Array, classes: tuple[str, ...], name: str, about: dict[str, Array]) -> Recordings:
-    y = y.astype(np.uint8)
+    y = y if y.dtype == np.uint16 else y.astype(np.uint8)
     parts = {"train": ~test, "test": test}
     known = {f"{key}_{part}": values[mask] for key, values in about.items() for part, mask in parts.items()}
     return Recordings(x[~test], y[~test], x[test], y[test], classes, name, known)

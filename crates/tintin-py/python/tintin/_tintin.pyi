@@ -141,6 +141,7 @@ class Engine:
         queries: NDArray[np.uint32],
         query_labels: NDArray[np.uint16],
         temperature: int,
+        limits: tuple[int, int],
         recipe: Recipe,
     ) -> tuple[int, int]: ...
 

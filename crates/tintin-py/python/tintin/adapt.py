@@ -1,6 +1,7 @@
 """Adaptation to a new task from a few labelled samples: settings, and what comes of it.
 
-TinyTrain (arXiv 2307.09988) and its peers, in integers: rules N29 to N37 of `docs/numerics.md`, guide in `docs/adapt.md`.
+TinyTrain (arXiv 2307.09988) and its peers, in integers: rules N29 to N37 of `docs/numerics.md`, guide in
+`docs/adapt.md`.
 """
 
 from __future__ import annotations
@@ -129,10 +130,7 @@ def settings(
         raise ValueError(f"policy {policy!r} {need} choices: a list of (layer, number of rows)")
     batch_size, steps = _checks.count("batch_size", batch_size), _checks.count("steps", steps)
     exponent = power_of_two(temperature)
-    limits = shift if isinstance(shift, tuple) else (shift if net.input_shape[0] > 1 else 0, shift)
-    if len(limits) != 2 or any(_checks.count("shift", v, 0) > 255 for v in limits):
-        raise ValueError(f"shift must be 0 to 255 places, or a pair (down, right), got {shift!r}")
-    optimizer = TinTin(learning_shift=LEARNING_SHIFT, milestones=()) if optimizer is None else optimizer
+    optimizer = small_steps(LEARNING_SHIFT) if optimizer is None else optimizer
     recipe = _checks.optimizer(optimizer).recipe("cross_entropy", batch_size, net.step)
     return _tintin.Adaptation(
         policy,
@@ -142,7 +140,7 @@ def settings(
         _share("ratio", ratio),
         _first(net, inspect),
         exponent,
-        limits,
+        limits(net, shift),
         batch_size,
         steps,
         (_share("rows", rows[0]), min(_share("rows", rows[1]), _ONE - 1)),
@@ -172,6 +170,19 @@ def adapt(net: Sequential, x: Samples, y: Any, told: _tintin.Adaptation, batch_s
     batches = -(-len(labels) // batch_size)
     sizes = [(i + 1) * len(labels) // batches - i * len(labels) // batches for i in range(batches)] * steps
     return Adapted(Sequential._of(engine), classes.astype(np.int64), found, sizes)
+
+
+def small_steps(learning_shift: int, milestones: Sequence[float] = ()) -> TinTin:
+    """Tin-Tin with its smallest cap: the loss of prototypes has small, steady gradients (`docs/results.md`)."""
+    return TinTin(learning_shift=learning_shift, margin=6, milestones=milestones)
+
+
+def limits(net: Sequential, shift: int | tuple[int, int]) -> tuple[int, int]:
+    """Most places a sample is moved, down and right; a signal of height 1 moves to the right alone."""
+    pair = shift if isinstance(shift, tuple) else (shift if net.input_shape[0] > 1 else 0, shift)
+    if len(pair) != 2 or any(_checks.count("shift", v, 0) > 255 for v in pair):
+        raise ValueError(f"shift must be 0 to 255 places, or a pair (down, right), got {shift!r}")
+    return pair
 
 
 def power_of_two(temperature: Any) -> int:
@@ -224,4 +235,3 @@ def episodes(
         asked.reshape(count, -1),
         np.tile(np.repeat(labels, queries), (count, 1)),
     )
-

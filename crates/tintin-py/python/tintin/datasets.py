@@ -9,7 +9,8 @@
 The SHA-256 is that of the unpacked file, so a file that was packed again by someone else still counts as
 the original, and so does an unpacked one. Nothing that fails a check is ever handed out or left in the cache.
 
-`cwru()` and `spectrum_sensing()` read recordings that no net takes as they are; `tintin.features` goes between.
+`cwru()`, `spectrum_sensing()`, `har()` and `wisdm_watch()` read recordings that no net takes as they are;
+`tintin.features` goes between. `omniglot()` and `speech_commands()` give uint8 that nets take.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from numpy.typing import NDArray
 
 from . import _extras
 from ._files import write_atomically
-from ._recordings import Recordings, cwru, spectrum_sensing
+from ._recordings import Recordings, cwru, har, omniglot, spectrum_sensing, speech_commands, wisdm_watch
 from ._sources import DATA_VARIABLE, DataError
 
 __all__ = [
     "CACHE_VARIABLE", "DATA_VARIABLE", "MIRROR_VARIABLE", "DataError", "Dataset", "Recordings",
-    "cache_folder", "cwru", "find", "load", "names", "spectrum_sensing",
+    "cache_folder", "cwru", "find", "har", "load", "names", "omniglot", "spectrum_sensing", "speech_commands",
+    "wisdm_watch",
 ]  # fmt: skip
 
 Bytes = NDArray[np.uint8]
@@ -148,6 +150,14 @@ IDX_SETS: dict[str, IdxSet] = {
 }  # fmt: skip
 
 
+#: data sets that have a function of their own
+_FUNCTIONS = {
+    "cwru": "cwru", "har": "har", "kws_speech_commands": "speech_commands", "omniglot": "omniglot",
+    "spectrum_sensing": "spectrum_sensing", "speech_commands": "speech_commands", "wisdm51_watch": "wisdm_watch",
+    "wisdm_watch": "wisdm_watch",
+}  # fmt: skip
+
+
 def names() -> tuple[str, ...]:
     """The data sets `load` knows."""
     return (*IDX_SETS, "digits")
@@ -208,8 +218,8 @@ def _source(name: str) -> IdxSet:
     try:
         return IDX_SETS[name]
     except (KeyError, TypeError):
-        if name in ("cwru", "spectrum_sensing"):
-            raise ValueError(f"{name!r} is not images: call tintin.datasets.{name}()") from None
+        if name in _FUNCTIONS:
+            raise ValueError(f"{name!r} is not loaded by name: call tintin.datasets.{_FUNCTIONS[name]}()") from None
         known = ", ".join(sorted(names()))
         raise ValueError(f"unknown data set {name!r}; known are {known}") from None
 

@@ -166,7 +166,16 @@ class Add(Layer):
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
     for layer in (
-        Linear, Conv2d, ReLU, MaxPool2d, AvgPool2d, GlobalAvgPool2d, Flatten, DepthwiseConv2d, Branch, Add,
+        Linear,
+        Conv2d,
+        ReLU,
+        MaxPool2d,
+        AvgPool2d,
+        GlobalAvgPool2d,
+        Flatten,
+        DepthwiseConv2d,
+        Branch,
+        Add,
     )
 }
 
@@ -202,8 +211,8 @@ def from_spec(spec: Spec) -> Layer:
     """The layer of an engine's spec."""
     name, out, kernel, stride, padding, bias = spec
     given = {
-        "out_features": out, "out_channels": out, "layer": out, "kernel_size": kernel, "stride": stride, "padding": padding,
-        "bias": bias,
+        "out_features": out, "out_channels": out, "layer": out, "kernel_size": kernel, "stride": stride,
+        "padding": padding, "bias": bias,
     }  # fmt: skip
     layer = LAYERS[name]
     return layer(**{field.name: given[field.name] for field in fields(layer)})

@@ -26,8 +26,8 @@ _COLUMNS = (
 )
 _ORDER = (
     "weights", "activations", "activations in turn", "signs", "pool indices", "pool indices, one row", "errors",
-    "chosen rows", "workspace", "32-bit sums", "weights read where they lie", "weights copied to RAM", "scales", "layer records",
-    "header and check sums", "seed and step",
+    "chosen rows", "workspace", "32-bit sums", "weights read where they lie", "weights copied to RAM", "scales",
+    "layer records", "header and check sums", "seed and step",
 )  # fmt: skip
 NOT_COUNTED = "Not counted: code, stack, and the table of slots (a constant in flash)."
 

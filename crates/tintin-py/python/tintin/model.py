@@ -134,7 +134,9 @@ class Sequential:
         if policy is not None or choices is not None:
             if choices is None:
                 if policy in ("tinytrain", "random_channels"):
-                    raise ValueError(f"what {policy!r} trains depends on the samples: pass choices, as of an adaptation")
+                    raise ValueError(
+                        f"what {policy!r} trains depends on the samples: pass choices, as of an adaptation"
+                    )
                 choices = self._foresee(policy, batch_size, inspect)["choices"]
             plan = self._engine.plan_choice(batch_size, list(choices), limit)
             return _memory.from_plan(plan, batch_size, True)
@@ -354,14 +356,16 @@ class Sequential:
         queries: int = 5,
         optimizer: TinTin | Niti | None = None,
         temperature: int = _adapt.TEMPERATURE,
+        shift: int | tuple[int, int] = 0,
         seed: int = 0,
         progress: bool | None = None,
     ) -> History:
-        """Pre-train on episodes: prototypes of `shots` samples each of `ways` classes, `queries` more of each to learn from.
+        """Pre-train on episodes: prototypes of `shots` samples of each of `ways` classes, `queries` more to learn from.
 
         For nets that end in features and are to be adapted: prototypical networks (arXiv 1703.05175) with the cosine.
         One episode is one training step on ways * queries samples. y: integer labels (n,), any numbers. seed: of the
-        draws of episodes. optimizer, temperature, progress: as `fit` and `adapt`. Returns ten records or fewer, each of
+        draws of episodes. optimizer: small steps unless told, learning shift 1 and margin 6. temperature, shift (of
+        support and queries), progress: as `fit` and `adapt`. Returns ten records or fewer, each of
         a tenth of the episodes: mean loss in nats per query, accuracy. Raises TypeError or ValueError for samples and
         settings out of range, and for too few classes or samples.
         """
@@ -374,8 +378,10 @@ class Sequential:
         if labels.dtype.kind not in "iu" or labels.shape != (len(array),):
             raise TypeError(f"y must be integer labels of shape ({len(array)},), got {labels.dtype} {labels.shape}")
         temperature = _adapt.power_of_two(temperature)
+        limits = _adapt.limits(self, shift)
         asked = sizes[0] * sizes[2]
-        recipe = _checks.optimizer(optimizer).recipe("cross_entropy", asked, self.step, episodes)
+        optimizer = _adapt.small_steps(1, (0.5, 0.75)) if optimizer is None else _checks.optimizer(optimizer)
+        recipe = optimizer.recipe("cross_entropy", asked, self.step, episodes)
         rng = np.random.default_rng([_checks.count("seed", seed, 0), self.step])
         history, bar = History(), _extras.bar(episodes, "episodes", progress, _extras.FIGURES)
         try:
@@ -384,7 +390,7 @@ class Sequential:
                 while done < len(part):
                     n = min(32, len(part) - done)
                     drawn = _adapt.episodes(rng, labels, n, *sizes)
-                    added, right = self._engine.episodes(array, exponent, *drawn, temperature, recipe)
+                    added, right = self._engine.episodes(array, exponent, *drawn, temperature, limits, recipe)
                     total, correct, done = total + added, correct + right, done + n
                     if bar is not None:
                         bar.update(n)
