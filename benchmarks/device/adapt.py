@@ -19,15 +19,15 @@ from tables import grouped, table
 import tintin
 from tintin import device, zoo
 
-#: input shape, budget in bytes: what fits into 256 KB beside the tables of the net and a batch
-NETS: dict[str, tuple[tuple[int, int, int], int]] = {
-    "lenet5": ((28, 28, 1), 96 * 1024),
-    "ds_cnn": ((49, 10, 1), 128 * 1024),
-    "mcunet": ((32, 32, 3), 128 * 1024),
-    "resnet8": ((32, 32, 3), 128 * 1024),
+#: input shape, queries in a step, budget in bytes: what fits into 256 KB beside the tables of the net and a batch
+NETS: dict[str, tuple[tuple[int, int, int], int, int]] = {
+    "lenet5": ((28, 28, 1), 5, 128 * 1024),
+    "ds_cnn": ((49, 10, 1), 2, 128 * 1024),
+    "mcunet": ((32, 32, 3), 5, 128 * 1024),
+    "resnet8": ((32, 32, 3), 1, 160 * 1024),
 }
 POLICIES = ("none", "last_layer", "full", "tinytrain")
-WAYS, SHOTS, QUERIES, BATCH = 5, 5, 2, 5
+WAYS, SHOTS, QUERIES = 5, 5, 2
 MOST_SHARE = 0.1
 
 
@@ -47,11 +47,11 @@ def pretrained(name: str, episodes: int) -> tintin.Sequential:
     return net
 
 
-def measure(core: str, net: tintin.Sequential, policy: str, budget: int, steps: int) -> dict[str, Any]:
+def measure(core: str, net: tintin.Sequential, policy: str, steps: int, batch: int, budget: int) -> dict[str, Any]:
     """One adaptation there and here: figures, and under `wrong` what does not agree."""
     (x, y), (queries, labels) = (samples(net.input_shape, range(16, 16 + WAYS), n, s) for n, s in ((SHOTS, 2), (QUERIES, 3)))
     limit = {} if policy == "none" else {"memory_budget": budget}
-    settings = {"policy": policy, "steps": steps, "batch_size": BATCH, **limit}
+    settings = {"policy": policy, "steps": steps, "batch_size": batch, **limit}
     try:
         there = device.adapt(core, device.task(net, x, y, queries, **settings), count=True)
     except device.LinkError as error:
@@ -98,6 +98,7 @@ def main() -> int:
     parser.add_argument("--cores", nargs="+", default=["m4"], choices=["m0", "m3", "m4", "m33"])
     parser.add_argument("--policies", nargs="+", default=POLICIES, choices=device.POLICIES)
     parser.add_argument("--steps", type=int, default=40, help="passes over the samples (default 40)")
+    parser.add_argument("--batch", type=int, help="queries in a step")
     parser.add_argument("--budget", type=int, help="bytes of RAM of the plan")
     parser.add_argument("--episodes", type=int, default=100, help="of pre-training (default 100)")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
@@ -106,10 +107,11 @@ def main() -> int:
     for name in given.net or ["mcunet"]:
         net = pretrained(name, given.episodes)
         for core in given.cores:
-            budget = given.budget or NETS[name][1]
-            figures = [measure(core, net, policy, budget, given.steps) for policy in given.policies]
+            _, batch, budget = NETS[name]
+            batch, budget = given.batch or batch, given.budget or budget
+            figures = [measure(core, net, policy, given.steps, batch, budget) for policy in given.policies]
             everything[f"{name} on {core}"] = figures
-            print(f"\n{name} on {core}: {WAYS} classes, {WAYS * SHOTS} samples, {given.steps} passes, budget {budget:,} bytes\n")
+            print(f"\n{name} on {core}: {WAYS} classes, {WAYS * SHOTS} samples, {given.steps} passes, {batch} queries a step, budget {budget:,} bytes\n")
             head = ("policy", "layers", "plan, bytes", "all, bytes", "stack", "choosing, M", "a step, M", "all, M", "share of choosing")
             print(table(head, rows(figures)))
             for f in figures:
