@@ -1,10 +1,10 @@
-"""What adaptation to a few samples costs on an emulated Cortex-M, by policy: instructions, RAM and the share of choosing.
+"""What adaptation to a few samples costs on an emulated Cortex-M, by policy: instructions, RAM, share of choosing.
 
     scripts/adapt-device.sh [--net mcunet] [--cores m4 m3 m0] [--steps 40] [--json figures.json]
 
-The firmware `adapt` learns from flash within 256 KB of RAM; every choice, step and class is compared with the wheel's. The
-net is of `tintin.zoo`, pre-trained on made-up classes, so accuracies here mean nothing. Fails if anything differs, if the
-plan's RAM is not what the firmware takes, or if choosing takes more than a tenth of the instructions.
+The firmware `adapt` learns from flash within 256 KB of RAM; every choice, step and class is compared with the wheel's.
+The net is of `tintin.zoo`, pre-trained on made-up classes, so accuracies here mean nothing. Fails if anything differs,
+if the plan's RAM is not what the firmware takes, or if choosing takes more than a tenth of the instructions.
 """
 
 import argparse
@@ -29,6 +29,9 @@ NETS: dict[str, tuple[tuple[int, int, int], int, int]] = {
 POLICIES = ("none", "last_layer", "full", "tinytrain")
 WAYS, SHOTS, QUERIES = 5, 5, 2
 MOST_SHARE = 0.1
+HEAD = (
+    "policy", "layers", "plan, bytes", "all, bytes", "stack", "choosing, M", "a step, M", "all, M", "share of choosing",
+)  # fmt: skip
 
 
 def samples(shape: tuple[int, ...], classes: range, each: int, seed: int) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
@@ -49,7 +52,9 @@ def pretrained(name: str, episodes: int) -> tintin.Sequential:
 
 def measure(core: str, net: tintin.Sequential, policy: str, steps: int, batch: int, budget: int) -> dict[str, Any]:
     """One adaptation there and here: figures, and under `wrong` what does not agree."""
-    (x, y), (queries, labels) = (samples(net.input_shape, range(16, 16 + WAYS), n, s) for n, s in ((SHOTS, 2), (QUERIES, 3)))
+    classes = range(16, 16 + WAYS)
+    x, y = samples(net.input_shape, classes, SHOTS, 2)
+    queries, labels = samples(net.input_shape, classes, QUERIES, 3)
     limit = {} if policy == "none" else {"memory_budget": budget}
     settings = {"policy": policy, "steps": steps, "batch_size": batch, **limit}
     try:
@@ -86,8 +91,8 @@ def rows(figures: list[dict[str, Any]]) -> list[list[str]]:
         chosen, learned = f["selection_instructions"], f["steps_instructions"]
         lines.append([
             f["policy"], grouped(len(f["choices"])), grouped(f["plan"]), grouped(f["pool"] + f["room"] + f["tables"]),
-            grouped(f["stack"]), f"{chosen / 1e6:.1f}", f"{learned / steps / 1e6:.2f}", f"{(chosen + learned) / 1e6:.0f}",
-            f"{100 * f['share']:.1f} %",
+            grouped(f["stack"]), f"{chosen / 1e6:.1f}", f"{learned / steps / 1e6:.2f}",
+            f"{(chosen + learned) / 1e6:.0f}", f"{100 * f['share']:.1f} %",
         ])  # fmt: skip
     return lines
 
@@ -111,9 +116,11 @@ def main() -> int:
             batch, budget = given.batch or batch, given.budget or budget
             figures = [measure(core, net, policy, given.steps, batch, budget) for policy in given.policies]
             everything[f"{name} on {core}"] = figures
-            print(f"\n{name} on {core}: {WAYS} classes, {WAYS * SHOTS} samples, {given.steps} passes, {batch} queries a step, budget {budget:,} bytes\n")
-            head = ("policy", "layers", "plan, bytes", "all, bytes", "stack", "choosing, M", "a step, M", "all, M", "share of choosing")
-            print(table(head, rows(figures)))
+            print(
+                f"\n{name} on {core}: {WAYS} classes, {WAYS * SHOTS} samples, {given.steps} passes, {batch} queries a "
+                f"step, budget {budget:,} bytes\n"
+            )
+            print(table(HEAD, rows(figures)))
             for f in figures:
                 if "refused" in f:
                     print(f"\n{f['policy']}: {f['refused']}")

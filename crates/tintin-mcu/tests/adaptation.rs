@@ -17,13 +17,7 @@ const CLASSES: u16 = 3;
 const CHOICES: [Choice; 2] = [Choice { layer: 4, rows: 2 }, Choice { layer: 6, rows: 4 }];
 
 /// The bytes of a task. `kind` goes before the policy of `settings`, which tells choices and shares of rows alone.
-fn pack(
-    kind: Kind,
-    file: &[u8],
-    support: &Support<'_>,
-    queries: &[i8],
-    settings: &Settings<'_>,
-) -> Vec<u8> {
+fn pack(kind: Kind, file: &[u8], support: &Support<'_>, queries: &[i8], settings: &Settings<'_>) -> Vec<u8> {
     let word = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
     let (choices, (least, most)) = match settings.policy {
         Policy::Sparse(choices) | Policy::Layers(choices) => (choices, (0, 0)),

@@ -1,7 +1,7 @@
 """Tasks for the firmware `adapt`: a net, the few samples it is to learn from, and how, as one block of flash.
 
-    flashed = device.task(net, x_support, y_support, x, memory_budget=128 * 1024)
-    print(device.adapt("m4", flashed).digests == net.adapt(x_support, y_support, memory_budget=128 * 1024).digests)
+flashed = device.task(net, x_support, y_support, x, memory_budget=128 * 1024)
+print(device.adapt("m4", flashed).digests == net.adapt(x_support, y_support, memory_budget=128 * 1024).digests)
 """
 
 from __future__ import annotations
@@ -92,9 +92,10 @@ def _mantissas(x: NDArray[Any]) -> NDArray[np.int8]:
 class OnDevice:
     """What the firmware `adapt` told. losses: sums of a step's queries in 2^-16 bits; digests: after every step.
 
-    ram: bytes by name. plan, used: of the plan that learned, as planned and as taken; inspection: of the plan that looked at
-    the samples; pool: what both had, touched: what of it was written; room: prototypes, a batch and sums of information;
-    tables: of the layers; static, stack: of the firmware. instructions, if they were counted: selection, steps, queries, price.
+    ram: bytes by name. plan, used: of the plan that learned, as planned and as taken; inspection: of the plan that
+    looked at the samples; pool: what both had, touched: what of it was written; room: prototypes, a batch and sums of
+    information; tables: of the layers; static, stack: of the firmware. instructions, if they were counted: selection,
+    steps, queries, price.
     """
 
     choices: list[tuple[int, int]]
