@@ -47,7 +47,7 @@ def fit(
     _adapt.features(net)
     temperature = _adapt.power_of_two(temperature)
     limits, asked = _adapt.limits(net, shift), ways * queries
-    optimizer = _adapt.small_steps(1, (0.5, 0.75)) if optimizer is None else _checks.optimizer(optimizer)
+    optimizer = _adapt.small_steps(1, 6, (0.5, 0.75)) if optimizer is None else _checks.optimizer(optimizer)
     recipe = optimizer.recipe("cross_entropy", asked, net.step, episodes)
     rng = np.random.default_rng([_checks.count("seed", seed, 0), net.step])
     history, bar = History(), _extras.bar(episodes, "episodes", progress, _extras.FIGURES)

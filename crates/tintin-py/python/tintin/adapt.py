@@ -30,6 +30,8 @@ CHOSEN_BY_HAND, CHOSEN_BY_SAMPLES = ("sparse", "layers"), ("tinytrain", "random_
 _ONE = 1 << 15
 #: learning shift of an adaptation, chosen on validation classes (`docs/results.md`)
 LEARNING_SHIFT = 4
+#: the same of its cap
+MARGIN = 5
 #: the same as `temperature`, chosen alike
 TEMPERATURE = 16
 #: values of a prototype, support samples (N30), classes (N31)
@@ -133,7 +135,7 @@ def settings(
     named = [] if choices is None else checked(net, choices)
     batch_size, steps = _checks.count("batch_size", batch_size), _checks.count("steps", steps)
     exponent = power_of_two(temperature)
-    optimizer = small_steps(LEARNING_SHIFT) if optimizer is None else optimizer
+    optimizer = small_steps(LEARNING_SHIFT, MARGIN) if optimizer is None else optimizer
     recipe = _checks.optimizer(optimizer).recipe("cross_entropy", batch_size, net.step)
     if not isinstance(rows, (tuple, list)) or len(rows) != 2:
         raise ValueError(f"rows must be a pair of shares (least, most), got {rows!r}")
@@ -230,9 +232,9 @@ def features(net: Sequential) -> None:
         raise ValueError(f"the net yields {net.outputs} features, prototypes take 1 to {MOST_FEATURES}")
 
 
-def small_steps(learning_shift: int, milestones: Sequence[float] = ()) -> TinTin:
-    """Tin-Tin with its smallest cap: the loss of prototypes has small, steady gradients (`docs/results.md`)."""
-    return TinTin(learning_shift=learning_shift, margin=6, milestones=milestones)
+def small_steps(learning_shift: int, margin: int, milestones: Sequence[float] = ()) -> TinTin:
+    """Tin-Tin with a small cap: the loss of prototypes has small, steady gradients (`docs/results.md`)."""
+    return TinTin(learning_shift=learning_shift, margin=margin, milestones=milestones)
 
 
 def limits(net: Sequential, shift: int | tuple[int, int]) -> tuple[int, int]:
