@@ -7,7 +7,8 @@
 #   scripts/firmware.sh
 #
 # Two images per target: with the kernels written for it, and without (feature
-# `portable`). M4F and M7 share theirs.
+# `portable`). M4F and M7 share theirs. And one of the firmware `adapt`, which stays in
+# target/firmware.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -46,10 +47,21 @@ build() {
 build -portable --features portable
 build ""
 
+# Adaptation in 256 KB of RAM: for a checkout alone.
+flags=()
+for target in "${TARGETS[@]}"; do flags+=(--target "$target"); done
+(
+    cd crates/tintin-mcu
+    ../../scripts/cargo-arm.sh build --quiet --profile firmware --locked --bin adapt --config "$remap" "${flags[@]}"
+)
+for target in "${TARGETS[@]}"; do
+    put "$CARGO_TARGET_DIR/$target/firmware/adapt" "$images/adapt-$target.elf"
+done
+
 host=$(rustc -vV | sed -n 's/^host: //p')
 (cd crates/tintin-mcu && cargo build --quiet --profile firmware --locked --bin runner --target "$host")
 cmp -s "$CARGO_TARGET_DIR/$host/firmware/runner" "$images/runner-host" ||
     install -m 755 "$CARGO_TARGET_DIR/$host/firmware/runner" "$images/runner-host"
 
-echo "firmware: $(find "$images" -name '*.elf' | wc -l) images and runner-host in ${images#"$PWD"/}," \
+echo "firmware: $(find "$images" -name 'runner-*.elf' | wc -l) images and runner-host in ${images#"$PWD"/}," \
     "images also in ${package#"$PWD"/}"

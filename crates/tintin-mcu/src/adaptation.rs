@@ -126,7 +126,10 @@ impl fmt::Display for Error {
             Self::File(error) => write!(f, "the net of the task: {error}"),
             Self::Adapt(AdaptError::Plan(error)) => write!(f, "the net of the task: {error}"),
             Self::Adapt(AdaptError::Room { needed, room }) => {
-                write!(f, "the plan needs {needed} bytes and there are {room}: a smaller batch, or a smaller memory budget")
+                write!(
+                    f,
+                    "the plan needs {needed} bytes and there are {room}: a smaller batch, or a smaller memory budget"
+                )
             }
             Self::Adapt(AdaptError::Budget { least_memory, least_compute, .. }) => write!(
                 f,

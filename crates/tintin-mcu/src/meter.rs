@@ -12,12 +12,15 @@ unsafe extern "C" {
     static __ebss: u32;
 }
 
-/// Words of the stack's region below this function's frame.
+/// Bytes left alone: the caller may push its registers only after its stack pointer was read.
+const MARGIN: usize = 128;
+
+/// Words of the stack's region below the caller's frame.
 fn free_stack() -> core::ops::Range<usize> {
     let here: usize;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, sp", out(reg) here, options(nomem, nostack, preserves_flags)) };
-    addr_of!(_stack_end).expose_provenance()..here
+    addr_of!(_stack_end).expose_provenance()..here - MARGIN
 }
 
 /// Marks all of the stack that is free.

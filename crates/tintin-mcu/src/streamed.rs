@@ -39,8 +39,8 @@ mod meter;
 
 #[cfg(target_os = "none")]
 mod machine {
-    use core::fmt::Write;
     use super::meter;
+    use core::fmt::Write;
     use core::ptr::{read_volatile, write_volatile};
     use cortex_m_semihosting::debug::{EXIT_SUCCESS, exit};
     use cortex_m_semihosting::{hio, nr, syscall};

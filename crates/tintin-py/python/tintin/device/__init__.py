@@ -10,6 +10,7 @@ with device.Emulator("m4") as runner:
 
 from .emulator import CORES, Core, Emulator, NotInstalled, Process
 from .runner import DoesNotFit, Hello, LinkError, Loaded, Refused, Runner, Stepped, Stream
+from .tasks import POLICIES, OnDevice, adapt, task
 from .verify import (
     Difference,
     Outcome,
@@ -25,6 +26,7 @@ from .verify import (
 
 __all__ = [
     "CORES",
+    "POLICIES",
     "Core",
     "Difference",
     "DoesNotFit",
@@ -33,6 +35,7 @@ __all__ = [
     "LinkError",
     "Loaded",
     "NotInstalled",
+    "OnDevice",
     "Outcome",
     "Process",
     "Refused",
@@ -40,6 +43,7 @@ __all__ = [
     "Samples",
     "Stepped",
     "Stream",
+    "adapt",
     "choose_samples",
     "compare",
     "data_samples",
@@ -47,4 +51,5 @@ __all__ = [
     "random_samples",
     "recipe_of",
     "samples",
+    "task",
 ]
