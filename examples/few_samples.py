@@ -20,7 +20,7 @@ x_test, y_test = data.x_test[test], data.y_test[test]
 
 # At home: the net ends in 32 features, and learns to bring samples of one class near to each other.
 net = tintin.zoo.resnet8((8, 8, 1), outputs=None, width=8)
-history = net.fit_episodes(data.x_train[known], data.y_train[known], EPISODES, progress=False)
+history = net.fit_episodes(data.x_train[known], data.y_train[known], EPISODES, shift=1, progress=False)
 before = net.digest()
 print(f"pre-trained on the digits 0 to 5: {history['accuracy'][-1]:.1%} of the queries right, {before:#018x}\n")
 
@@ -30,7 +30,7 @@ tasks = [np.concatenate([rng.choice(members, SHOTS, replace=False) for members i
 
 # So small a rate that no weight moves: the classes are told apart by prototypes of the features as they are.
 last = net.tensors()[-1]["layer"]
-still = tintin.TinTin(learning_shift=24, rounding="nearest", milestones=())
+still = tintin.TinTin(learning_shift=24, margin=6, rounding="nearest", milestones=())
 ways = {
     "none": {"policy": "sparse", "choices": [(last, 1)], "steps": 1, "optimizer": still},
     "last_layer": {"policy": "last_layer", "steps": STEPS},
