@@ -277,47 +277,38 @@ def test_the_private_engine_checks_episodes() -> None:
     assert episode(labels=[[0, 2]])[1] <= 2  # a class that nobody shows is nowhere near
 
 
-@pytest.mark.xfail(strict=True, reason="the engine takes the information of another layer (adapt.rs, mark)")
 def test_the_engine_chooses_rows_of_what_it_did_not_inspect() -> None:
     told = [settings("layers", [(0, 2)], inspect=inspect) for inspect in (0, 5)]
     first, second = [net()._engine.adapt(X, -7, LABELS, 3, one)[1]["choices"] for one in told]
     assert first == second
 
 
-@pytest.mark.xfail(strict=True, reason="the engine takes the first and is silent about the second")
 def test_the_engine_refuses_a_layer_named_twice() -> None:
     with pytest.raises(ValueError):
         net()._engine.adapt(X, -7, LABELS, 3, settings("layers", [(5, 1), (5, 2)]))
 
 
-@pytest.mark.xfail(strict=True, reason="the engine prints 2^63 where no budget was given")
 def test_no_budget_is_not_told_as_a_number() -> None:
     with pytest.raises(ValueError) as caught:
         net().adapt(X, Y, compute_budget=1e-6)
     assert str(2**63) not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="the planner does not say which layer")
 def test_an_unused_output_is_named() -> None:
     layers = [Conv2d(3, 1), Conv2d(3, 1), tintin.Branch(0), Conv2d(3, 1)]
     refused(ValueError, "layer 1", call=lambda: Sequential(layers, (4, 4, 1)))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="support and queries of different numbers of episodes panic", raises=BaseException
-)
 def test_as_many_supports_as_queries() -> None:
     refused(ValueError, call=lambda: episode([[0, 1], [2, 3]], [[0, 1], [0, 1]]))
 
 
-@pytest.mark.xfail(strict=True, reason="the engine takes any temperature and any number of features in episodes")
 def test_episodes_within_the_bounds_of_the_rules() -> None:
     wide = Sequential([Linear(1025)], (64,))
     refused(ValueError, "temperature", call=lambda: episode(j=7))
     refused(ValueError, "1024", call=lambda: episode(engine=wide._engine, x=X.reshape(12, 64)))
 
 
-@pytest.mark.xfail(strict=True, reason="arrays in Fortran order are read as if in C order")
 def test_nearest_of_features_in_any_order() -> None:
     features, prototypes = np.array([[99, 0], [0, 99], [99, 0]], np.int8), np.array([99, 0, 0, 99], np.int16)
     assert _tintin.nearest(features, prototypes).tolist() == [0, 1, 0]

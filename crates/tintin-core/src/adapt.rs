@@ -107,6 +107,14 @@ pub struct Settings<'a> {
 }
 
 impl Settings<'_> {
+    /// Index of the first layer that is looked at: none that is to learn by information comes before it.
+    pub fn first(&self) -> usize {
+        match self.policy {
+            Policy::Layers(choices) => choices.iter().fold(self.inspect, |first, c| first.min(c.layer as usize)),
+            _ => self.inspect,
+        }
+    }
+
     /// The options of a plan that runs.
     pub(crate) fn run(&self, batch: u32) -> Options {
         let options = Options::training(batch);
@@ -177,7 +185,7 @@ pub struct Adapter<'m> {
 /// # Errors
 /// As [`plan_for`].
 pub fn needs(origin: &Origin<'_>, settings: &Settings<'_>, slots: &mut [Slot]) -> Result<Needs, PlanError> {
-    let learning = Learning::Inspect(settings.inspect);
+    let learning = Learning::Inspect(settings.first());
     let sizes = plan_for(origin.layers, origin.input, Options::training(1), learning, slots)?;
     let features = slots[sizes.slots - 1].ys.len();
     let channels = slots[..sizes.slots].iter().map(channels).sum();
@@ -298,7 +306,7 @@ impl<'m> Adapter<'m> {
         }
         adapter.room.scales.copy_from_slice(origin.scales);
         if settings.policy.inspects() {
-            adapter.plan(settings.run(1), Learning::Inspect(settings.inspect))?;
+            adapter.plan(settings.run(1), Learning::Inspect(settings.first()))?;
             adapter.inspect();
         }
         if matches!(settings.policy, Policy::TinyTrain | Policy::RandomChannels) {
@@ -429,7 +437,7 @@ impl<'m> Adapter<'m> {
 
     /// Marks the rows that learn from here on: by information, by lot for this step, or by the weights they started with.
     fn mark(&mut self) {
-        let (policy, inspect, State { seed, step }) = (self.settings.policy, self.settings.inspect, self.state);
+        let (policy, inspect, State { seed, step }) = (self.settings.policy, self.settings.first(), self.state);
         let (choices, weights, sizes) = (self.choices, self.origin.weights, self.sizes);
         let Self { origin, room, state, .. } = self;
         let slots = &room.slots[..sizes.slots];

@@ -79,7 +79,7 @@ impl Workroom {
     ) -> Result<(usize, Needs), PlanError> {
         let all = needs(origin, settings, slots)?;
         let run = |batch| settings.run(batch);
-        let inspection = plan_for(origin.layers, origin.input, run(1), Learning::Inspect(settings.inspect), slots)?;
+        let inspection = plan_for(origin.layers, origin.input, run(1), Learning::Inspect(settings.first()), slots)?;
         let chooses = matches!(settings.policy, Policy::TinyTrain | Policy::RandomChannels);
         let fixed = if chooses { Settings { policy: Policy::Full, ..*settings } } else { *settings };
         let count = fixed_choice(origin, &fixed, slots, chosen)?;

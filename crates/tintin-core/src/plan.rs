@@ -395,6 +395,13 @@ const fn follow(
             while i < n && slots[i].index != layer {
                 i += 1;
             }
+            let mut twice = 0;
+            while twice < k && choices[twice].layer != layer {
+                twice += 1;
+            }
+            if twice < k && i < n {
+                return Err(PlanError::new(layer as usize, slots[i].layer, "is chosen to learn twice"));
+            }
             if i == n || slots[i].rows < rows || rows == 0 && !slots[i].bias {
                 let why = "is chosen to learn, but has not so many rows of weights or no bias";
                 return Err(if (layer as usize) < layers.len() {
@@ -510,11 +517,27 @@ const fn follow(
         }
     }
     if used < n {
-        return Err(PlanError::list(
-            "the output of a layer is not used: name it in a Branch or an Add, or leave it out",
-        ));
+        i = 0;
+        while i < n && is_used(slots, n, i) {
+            i += 1;
+        }
+        let why = "its output is not used: name it in a Branch or an Add, or leave it out";
+        return Err(PlanError::new(slots[i].index as usize, slots[i].layer, why));
     }
     Ok(())
+}
+
+/// Whether a slot reads the output of slot `i`, or it is the last.
+#[allow(clippy::cast_possible_truncation)] // at most 1000 slots
+const fn is_used(slots: &[Slot], n: usize, i: usize) -> bool {
+    let mut k = i + 1;
+    while k < n {
+        if slots[k].source == i as u16 || slots[k].second == i as u16 {
+            return true;
+        }
+        k += 1;
+    }
+    i + 1 == n
 }
 
 /// Whether backward passes at the slot `source`, if it is one.

@@ -406,6 +406,15 @@ impl Engine {
         if order.iter().any(|order| order.iter().any(|&i| i as usize >= samples.count())) {
             return Err(value("an episode numbers a sample that is not there"));
         }
+        if order[0].nrows() != order[1].nrows() {
+            return Err(value("every episode needs a support and queries"));
+        }
+        let features = model.slots().last().map_or(0, |slot| slot.ys.len());
+        if !(1..=few::MOST_FEATURES).contains(&features) || temperature > few::MOST_TEMPERATURE {
+            return Err(value(format!(
+                "{features} features and temperature 2^{temperature}: 1 to 1024 and 2^0 to 2^6 can be"
+            )));
+        }
         let labels = [support_labels.as_array(), query_labels.as_array()];
         let classes = labels.iter().flat_map(|labels| labels.iter()).max().map_or(0, |&top| usize::from(top) + 1);
         if order.iter().zip(&labels).any(|(order, labels)| order.dim() != labels.dim()) || classes > few::MOST_CLASSES {

@@ -1,12 +1,13 @@
 //! Few-sample learning for Python: adaptation, episodes, nearest prototypes.
 
-use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use tintin_core::adapt::{Adapter, Policy, Settings, Support, backward_products, fixed_choice, full_products, price};
 use tintin_core::error::AdaptError;
 use tintin_core::few::Workroom;
-pub use tintin_core::fewshot::prototypes::MOST_CLASSES;
+pub use tintin_core::fewshot::prototypes::{MOST_CLASSES, MOST_TEMPERATURE};
+pub use tintin_core::fewshot::unit::MOST_FEATURES;
 use tintin_core::fewshot::{Prototypes, is_set};
 use tintin_core::heap::Model;
 use tintin_core::plan::{Choice, Learning, Options, empty_slots, most_slots, plan_for};
@@ -209,6 +210,9 @@ pub fn nearest<'py>(
     features: PyReadonlyArray2<'py, i8>,
     prototypes: PyReadonlyArray1<'py, i16>,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    if !features.is_c_contiguous() {
+        return Err(value("features must be C-contiguous: numpy.ascontiguousarray makes them so"));
+    }
     let width = features.as_array().ncols();
     let (features, prototypes) = (features.as_slice()?, prototypes.as_slice()?);
     if width == 0 || prototypes.is_empty() || !prototypes.len().is_multiple_of(width) {
