@@ -4,7 +4,7 @@ Pre-trains one net per base (cached in --cache), adapts it to episodes of classe
 (`fewshot_data.py`), and prints a table. Settings were chosen on validation episodes (--part validation).
 
     TINTIN_DATA=... python benchmarks/fewshot.py --episodes 200
-    TINTIN_DATA=... python benchmarks/fewshot.py --episodes 200 --float32 PYTHON    # a python that has torch: full, in float32
+    TINTIN_DATA=... python benchmarks/fewshot.py --float32 PYTHON     # a python that has torch: full, also in float32
 """
 
 import argparse
@@ -28,7 +28,7 @@ PRETRAIN = {
     "omniglot": (3000, 20, 3, 1),
     "mnist": (3000, 10, 5, 1),
     "keywords": (3000, 10, 5, 1),
-    "watch": (2000, 10, 5, 1),
+    "watch": (3000, 10, 5, 3),
 }
 #: places a pseudo-query may move, down and right
 SHIFT = {
@@ -38,9 +38,12 @@ SHIFT = {
     "fashion_from_digits": (3, 3),
     "omniglot_from_digits": (3, 3),
 }
-#: learning shift of each policy
-LEARNING_SHIFT = {"full": 5, "last_layer": 4}
-COMMON = {"steps": 40, "batch_size": 1, "temperature": 16}
+#: learning shift and margin: of full training, and of all others
+RATES = {"full": (5, 6)}
+RATE = (4, 5)
+#: passes over the support set, fewer where it is large
+STEPS = {"watch": 15}
+COMMON = {"batch_size": 1, "temperature": 16}
 BUDGETS = {"memory_budget": 131_072, "compute_budget": 0.166}
 POLICIES = (
     "none", "last_layer", "bias_only", "full", "sparse", "tinytrain", "random_channels", "dynamic",
@@ -61,13 +64,11 @@ def block(layers, inputs, wide, outputs, kernel, stride):
 
 
 def layers_for(shape):
-    """17 layers with weights, 53 k weights, 64 features; for vectors seven dense layers, 31 k weights."""
+    """17 layers with weights, 53 k weights, 64 features; for vectors four dense layers."""
     height, width, _ = shape
     if height * width == 1:
-        layers = [Linear(64, bias=True), ReLU(), Linear(64, bias=True)]
-        for _ in range(2):
-            layers += [Linear(64, bias=True), ReLU(), Linear(64, bias=True), Add(len(layers) - 1)]
-        return [*layers, ReLU(), Linear(64, bias=True)]
+        wide = [layer for _ in range(3) for layer in (Linear(96, bias=True), ReLU())]
+        return [*wide, Linear(64, bias=True)]
     kernel = (3, 3) if width > 1 else (5, 1)
     stride = (2, 2) if width > 1 else (2, 1)
     layers = [Conv2d(16, kernel, stride, (kernel[0] // 2, kernel[1] // 2), bias=True), ReLU()]
@@ -89,7 +90,7 @@ def pretrained(scenario, cache, seed=0):
         scenario.x, scenario.y, episodes, ways=ways, queries=queries, shift=scenario.shift,
         optimizer=TinTin(learning_shift=shift, margin=6), progress=False,
     )  # fmt: skip
-    print(f"{scenario.base}: {episodes} episodes, {history.records[-1]}", file=sys.stderr)
+    print(f"{scenario.base}: {episodes} episodes, accuracy {history.accuracy[-1]:.3f}", file=sys.stderr)
     cache.mkdir(parents=True, exist_ok=True)
     net.save(path)
     return net
@@ -97,8 +98,8 @@ def pretrained(scenario, cache, seed=0):
 
 def options(name, policy, choices=None):
     """The arguments of `adapt`."""
-    shift = LEARNING_SHIFT.get(policy, 4)
-    given = COMMON | {"policy": policy, "shift": SHIFT[name], "optimizer": TinTin(shift, margin=6, milestones=())}
+    optimizer = TinTin(*RATES.get(policy, RATE), milestones=())
+    given = COMMON | {"policy": policy, "shift": SHIFT[name], "steps": STEPS.get(name, 40), "optimizer": optimizer}
     if policy in ("tinytrain", "random_channels"):
         given |= BUDGETS
     if choices is not None:
@@ -119,7 +120,9 @@ def adapted(net, episode, name, policy, choices=None):
 def backward_bytes(net, choices):
     """RAM that learning adds: trained weights, saved outputs and signs, errors, masks of rows, one sample at a time."""
     roles = net.memory(1, choices=choices).by_role
-    return sum(roles.get(role, 0) for role in ("weights", "activations", "signs", "pool indices", "errors", "chosen rows"))
+    return sum(
+        roles.get(role, 0) for role in ("weights", "activations", "signs", "pool indices", "errors", "chosen rows")
+    )
 
 
 _LOADED = {}
@@ -164,7 +167,7 @@ def contribution(pool, name, cache, count):
     for choice in layers:
         jobs = [(name, cache, "validation", i, ("sparse",), [choice]) for i in range(count)]
         gains.append(np.mean([found["sparse"][0] for found in pool.map(job, jobs)]) - base)
-    full = net._foresee("full", 1, 1.0)["full_products"]
+    full = net._engine.plan_choice(1, [(t["layer"], len(t["mantissas"])) for t in weighted], None)["backward_products"]
     chosen = []
     for index in np.argsort(-np.array(gains), kind="stable"):
         trial = [*chosen, layers[index]]
@@ -178,6 +181,11 @@ def contribution(pool, name, cache, count):
 def interval(values):
     """Half of the 95 % interval of a mean."""
     return 1.96 * np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+
+
+def percent(scores):
+    """Mean and interval in words."""
+    return f"{100 * np.mean(scores):.1f} ± {100 * interval(scores):.1f}"
 
 
 def float32(python, name, cache, part, count, rate):
@@ -195,7 +203,7 @@ def float32(python, name, cache, part, count, rate):
                 arrays[f"{key}{n}"] = getattr(episode, key)
         np.savez(f"{folder}/episodes.npz", **arrays)
         told = {"layers": [repr(layer) for layer in net.layers], "count": count, "rate": rate, "shift": SHIFT[name]}
-        told |= {"steps": COMMON["steps"], "temperature": COMMON["temperature"]}
+        told |= {"steps": STEPS.get(name, 40), "temperature": COMMON["temperature"]}
         Path(folder, "told.json").write_text(json.dumps(told))
         script = Path(__file__).with_name("fewshot_float32.py")
         done = subprocess.run([python, str(script), folder], check=True, capture_output=True, text=True)
@@ -210,6 +218,7 @@ def main():
     parser.add_argument("--part", default="test", choices=fewshot_data.PARTS)
     parser.add_argument("--cache", type=Path, default=Path("target/fewshot"))
     parser.add_argument("--float32", metavar="PYTHON", help="a python that has torch: adds full fine-tuning in float32")
+    parser.add_argument("--float32-episodes", type=int, default=40, help="they take ten seconds each")
     parser.add_argument("--rate", type=float, default=2.0**-5, help="learning rate of float32")
     given = parser.parse_args()
     print("| scenario | policy | accuracy, % | RAM, bytes | backward, bytes | backward products / full | s |")
@@ -228,14 +237,19 @@ def main():
                 score, memory, backward, share, seconds = np.array([f[policy] for f in found]).T
                 means.setdefault(policy, []).append(100 * score.mean())
                 print(
-                    f"| {name} | {policy} | {100 * score.mean():.1f} ± {100 * interval(score):.1f} | {memory.mean():,.0f} | "
-                    f"{backward.mean():,.0f} | {share.mean():.3f} | {seconds.mean():.2f} |",
+                    f"| {name} | {policy} | {percent(score)} | {memory.mean():,.0f} | {backward.mean():,.0f} | "
+                    f"{share.mean():.3f} | {seconds.mean():.2f} |",
                     flush=True,
                 )
             if given.float32:
-                scores = float32(given.float32, name, given.cache, given.part, given.episodes, given.rate)
+                same = np.mean([f["full"][0] for f in found[: given.float32_episodes] if "full" in f] or [0.0])
+                scores = float32(given.float32, name, given.cache, given.part, given.float32_episodes, given.rate)
                 means.setdefault("full, float32", []).append(100 * np.mean(scores))
-                print(f"| {name} | full, float32 | {100 * np.mean(scores):.1f} ± {100 * interval(scores):.1f} | | | 1.000 | |")
+                print(
+                    f"| {name} | full, float32 | {percent(scores)} | | | 1.000 | "
+                    f"integer on these {len(scores)}: {100 * same:.1f} |",
+                    flush=True,
+                )
     for policy, values in means.items():
         print(f"| mean | {policy} | {np.mean(values):.1f} | | | | |")
 

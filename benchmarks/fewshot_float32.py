@@ -1,7 +1,7 @@
-"""Full fine-tuning in float32, for `fewshot.py`: python fewshot_float32.py FOLDER, which holds episodes.npz and told.json.
+"""Full fine-tuning in float32, for `fewshot.py`: python fewshot_float32.py FOLDER (episodes.npz, told.json).
 
-The same loss as N31 (cosine prototypes of the support set, temperature, queries moved by up to `shift` places), the same
-passes, one query at a time, plain SGD. Needs torch; prints the accuracies as JSON.
+The same loss as N31 (cosine prototypes of the support set, temperature, queries moved by up to `shift` places), the
+same passes, one query at a time, plain SGD. Needs torch; prints the accuracies as JSON.
 """
 
 import json
@@ -91,23 +91,19 @@ def main():
     folder = Path(sys.argv[1])
     told, arrays = json.loads((folder / "told.json").read_text()), np.load(folder / "episodes.npz")
     layers = [settings(text) for text in told["layers"]]
-    start = []
-    for i, name in enumerate(name for name, _ in layers if name in ("Conv2d", "DepthwiseConv2d", "Linear")):
-        w, b = (torch.from_numpy(arrays[f"w{2 * i + k}"]) for k in (0, 1))
-        start += [w, b]
-    convolutions = [name for name, _ in layers if name in ("Conv2d", "DepthwiseConv2d", "Linear")]
-    channels = int(arrays["input_shape"][2])
-    for i, (name, given) in enumerate([(n, g) for n, g in layers if n in ("Conv2d", "DepthwiseConv2d", "Linear")]):
-        w, kernel = start[2 * i], given.get("kernel_size")
+    start, channels = [], int(arrays["input_shape"][2])
+    for name, given in layers:
+        if name not in ("Conv2d", "DepthwiseConv2d", "Linear"):
+            continue
+        w, b = (torch.from_numpy(arrays[f"w{len(start) + k}"]) for k in (0, 1))
         if name == "Conv2d":
-            start[2 * i] = w.reshape(len(w), *kernel, channels).permute(0, 3, 1, 2).contiguous()
-            channels = len(w)
+            w = w.reshape(len(w), *given["kernel_size"], channels).permute(0, 3, 1, 2).contiguous()
         elif name == "DepthwiseConv2d":
-            start[2 * i] = w.reshape(len(w), 1, *kernel)
+            w = w.reshape(len(w), 1, *given["kernel_size"])
         else:
-            start[2 * i] = w.reshape(len(w), -1)
-            channels = len(w)
-    assert len(convolutions) * 2 == len(start)
+            w = w.reshape(len(w), -1)
+        channels = len(w)
+        start += [w, b]
     json.dump([score(told, layers, start, arrays, n) for n in range(told["count"])], sys.stdout)
 
 
