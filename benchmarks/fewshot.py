@@ -41,9 +41,8 @@ SHIFT = {
 #: learning shift and margin: of full training, and of all others
 RATES = {"full": (5, 6)}
 RATE = (4, 5)
-#: passes over the support set, fewer where it is large
-STEPS = {"watch": 15}
-COMMON = {"batch_size": 1, "temperature": 16}
+COMMON = {"steps": 20, "batch_size": 1, "temperature": 16}
+WAYS = 5
 BUDGETS = {"memory_budget": 131_072, "compute_budget": 0.166}
 POLICIES = (
     "none", "last_layer", "bias_only", "full", "sparse", "tinytrain", "random_channels", "dynamic",
@@ -99,7 +98,7 @@ def pretrained(scenario, cache, seed=0):
 def options(name, policy, choices=None):
     """The arguments of `adapt`."""
     optimizer = TinTin(*RATES.get(policy, RATE), milestones=())
-    given = COMMON | {"policy": policy, "shift": SHIFT[name], "steps": STEPS.get(name, 40), "optimizer": optimizer}
+    given = COMMON | {"policy": policy, "shift": SHIFT[name], "optimizer": optimizer}
     if policy in ("tinytrain", "random_channels"):
         given |= BUDGETS
     if choices is not None:
@@ -136,7 +135,7 @@ def job(arguments):
         scenario = getattr(fewshot_data, name)()
         _LOADED[name] = scenario, pretrained(scenario, Path(cache))
     scenario, net = _LOADED[name]
-    episode = scenario.episode(part, number)
+    episode = scenario.episode(part, number, WAYS)
     found = {}
     for policy in policies:
         start = time.perf_counter()
@@ -198,12 +197,12 @@ def float32(python, name, cache, part, count, rate):
             s, u, d = tensor["scale"]
             arrays[f"w{i}"] = (tensor["mantissas"] * 2.0**s * 0.8**u * (4 / 3) ** d).astype(np.float32)
         for n in range(count):
-            episode = scenario.episode(part, n)
+            episode = scenario.episode(part, n, WAYS)
             for key in ("x_support", "y_support", "x_query", "y_query"):
                 arrays[f"{key}{n}"] = getattr(episode, key)
         np.savez(f"{folder}/episodes.npz", **arrays)
         told = {"layers": [repr(layer) for layer in net.layers], "count": count, "rate": rate, "shift": SHIFT[name]}
-        told |= {"steps": STEPS.get(name, 40), "temperature": COMMON["temperature"]}
+        told |= {"steps": COMMON["steps"], "temperature": COMMON["temperature"]}
         Path(folder, "told.json").write_text(json.dumps(told))
         script = Path(__file__).with_name("fewshot_float32.py")
         done = subprocess.run([python, str(script), folder], check=True, capture_output=True, text=True)
@@ -230,7 +229,7 @@ def main():
         for name in given.scenarios:
             choices = None
             if "sparse" in given.policies:
-                choices = contribution(pool, name, given.cache, 20)
+                choices = contribution(pool, name, given.cache, 10)
             jobs = [(name, given.cache, given.part, i, given.policies, choices) for i in range(given.episodes)]
             found = list(pool.map(job, jobs, chunksize=2))
             for policy in given.policies:

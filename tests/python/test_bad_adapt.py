@@ -239,7 +239,7 @@ LABELS = Y.astype(np.uint16)
         ({"batch": 2**20}, LABELS, 3, "use a smaller batch"),
         ({"passes": 0}, LABELS, 3, "passes"),
         ({"inspect": 2**63}, LABELS, 3, "left to train"),
-        ({"policy": "layers", "choices": [(99, 1)]}, LABELS, 3, "left to train"),
+        ({"policy": "layers", "choices": [(99, 1)]}, LABELS, 3, "not there"),
         ({"policy": "sparse", "choices": [(5, 99)]}, LABELS, 3, "not so many rows"),
     ],
 )

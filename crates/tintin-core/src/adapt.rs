@@ -253,6 +253,10 @@ pub fn fixed_choice(
     slots: &mut [Slot],
     chosen: &mut [Choice],
 ) -> Result<usize, PlanError> {
+    if let Policy::Sparse(choices) | Policy::Layers(choices) = settings.policy {
+        // refuses layers that are not there, named twice, or have not so many rows
+        plan_for(origin.layers, origin.input, Options::training(1), Learning::Chosen(choices), slots)?;
+    }
     let sizes = plan_for(origin.layers, origin.input, Options::inference(), Learning::From(0), slots)?;
     let weighted = slots[..sizes.slots].iter().filter(|slot| slot.rows > 0);
     let last = weighted.clone().next_back().map_or(0, |slot| slot.index);

@@ -1,6 +1,6 @@
 //! Few-sample learning for Python: adaptation, episodes, nearest prototypes.
 
-use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use tintin_core::adapt::{Adapter, Policy, Settings, Support, backward_products, fixed_choice, full_products, price};
@@ -210,11 +210,10 @@ pub fn nearest<'py>(
     features: PyReadonlyArray2<'py, i8>,
     prototypes: PyReadonlyArray1<'py, i16>,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-    if !features.is_c_contiguous() {
-        return Err(value("features must be C-contiguous: numpy.ascontiguousarray makes them so"));
-    }
     let width = features.as_array().ncols();
-    let (features, prototypes) = (features.as_slice()?, prototypes.as_slice()?);
+    // in the order of rows, however the array lies
+    let features: Vec<i8> = features.as_array().iter().copied().collect();
+    let prototypes = prototypes.as_slice()?;
     if width == 0 || prototypes.is_empty() || !prototypes.len().is_multiple_of(width) {
         return Err(value(format!("{} values of prototypes for {width} features", prototypes.len())));
     }
@@ -244,8 +243,9 @@ fn refused(error: AdaptError) -> PyErr {
         }
         AdaptError::Features(n) => value(format!("the net yields {n} features, prototypes take 1 to 1024")),
         AdaptError::Budget { memory, compute, least_memory, least_compute } => {
-            let mut text =
-                format!("no layer fits into memory_budget {memory} and compute_budget {}", share(compute.into()));
+            let told = if memory > u64::MAX / 4 { "None".to_owned() } else { memory.to_string() };
+            let share_told = share(compute.into());
+            let mut text = format!("no layer fits into memory_budget {told} and compute_budget {share_told}");
             text += &match (least_memory, least_compute) {
                 (Some(bytes), Some(v)) => format!(
                     ": with this compute_budget the smallest memory_budget is {bytes}, with this memory_budget the smallest compute_budget is {}",
