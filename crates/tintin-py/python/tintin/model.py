@@ -109,7 +109,7 @@ class Sequential:
 
     def memory(
         self,
-        batch_size: int = 5,
+        batch_size: int = 1,
         training: bool = True,
         *,
         train_from: int = 0,
