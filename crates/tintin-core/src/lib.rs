@@ -45,6 +45,7 @@ pub mod error;
 pub mod few;
 pub mod fewshot;
 pub mod file;
+mod follow;
 mod forward;
 #[cfg(feature = "alloc")]
 pub mod heap;

@@ -2,170 +2,23 @@
 //!
 //! TinyTrain, arXiv 2307.09988, algorithm 1. The net ends in features, not classes: prototypes of the support set stand for the classes.
 
+mod price;
+mod told;
+
 use crate::choice::{Choice, Learning};
 use crate::error::{AdaptError, PlanError};
-use crate::fewshot::{
-    Candidate, Inspection, Price, Prototypes, RowRate, channels, choose, drawn, largest, move_by, moved, prototypes,
-    unit,
-};
+use crate::fewshot::{Candidate, Inspection, Price, Prototypes, RowRate, choose, drawn, largest, move_by, moved, unit};
 use crate::kernels::as_bytes;
-use crate::layers::Layer;
 use crate::loss::Score;
 use crate::net::{Memory, Net, State};
-use crate::optim::Recipe;
 use crate::plan::{Learns, Options, Sizes, Slot, SlotScales, plan_for};
 use crate::queries::Queries;
 use crate::rng::shuffle;
-use crate::shape::Shape;
 
-/// The pre-trained net. Its weights are only read: they may lie in flash.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
-    /// Layers in order; the last yields the features.
-    pub layers: &'a [Layer],
-    /// Input shape.
-    pub input: Shape,
-    /// Mantissas of all weights and biases, in slot order.
-    pub weights: &'a [i8],
-    /// Scales of every slot.
-    pub scales: &'a [SlotScales],
-    /// Seed and step.
-    pub state: State,
-}
-
-/// The labelled samples of the task.
-#[derive(Clone, Copy, Debug)]
-pub struct Support<'a> {
-    /// (samples, input) mantissas of scale 2^`exponent`.
-    pub x: &'a [i8],
-    /// See `x`.
-    pub exponent: i16,
-    /// Class of each sample.
-    pub labels: &'a [u16],
-    /// Number of classes.
-    pub classes: usize,
-}
-
-/// What of the net learns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy<'a> {
-    /// Every layer with weights.
-    Full,
-    /// The last layer with weights (TinyOL, arXiv 2103.08295).
-    LastLayer,
-    /// The biases of the inspected layers (TinyTL, arXiv 2007.11622).
-    BiasOnly,
-    /// These layers; of each the rows of the largest weights (MIT, arXiv 2206.15472).
-    Sparse(&'a [Choice]),
-    /// Layers by score within the budgets, rows by Fisher information (N34, N35).
-    TinyTrain,
-    /// These layers, rows by Fisher information.
-    Layers(&'a [Choice]),
-    /// Layers as TinyTrain chooses them, rows drawn anew for every pass (N36; TraDy, arXiv 2510.19675).
-    RandomChannels,
-    /// Every inspected layer, rows by the size of their errors (N37), between two shares in 2^-15 below 1.
-    Dynamic {
-        /// l_min.
-        least: u16,
-        /// l_max.
-        most: u16,
-    },
-}
-
-impl Policy<'_> {
-    /// Needs an inspection.
-    const fn inspects(self) -> bool {
-        matches!(self, Self::TinyTrain | Self::RandomChannels | Self::Layers(_))
-    }
-}
-
-/// How to adapt.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings<'a> {
-    /// What learns.
-    pub policy: Policy<'a>,
-    /// Most bytes of RAM of the plan that learns ([`Sizes::ram`]), for policies that choose.
-    pub memory: u64,
-    /// Most backward products as a share of those of full training, in 2^-15, for policies that choose.
-    pub compute: u32,
-    /// Most of a layer's rows that learn, in 2^-15 (N35).
-    pub ratio: u32,
-    /// Index of the first layer that is looked at; those before never learn, unless all do.
-    pub inspect: usize,
-    /// Power of two of the temperature, 0 to 6 (N31).
-    pub temperature: u8,
-    /// Most places a query is moved, down and right (N32).
-    pub limits: (u16, u16),
-    /// Queries in a step.
-    pub batch: u32,
-    /// Passes over the support set.
-    pub passes: u32,
-    /// How weights move.
-    pub recipe: Recipe,
-    /// Run with room for speed: for hosts. Prices stay those of the least memory, bits stay the same.
-    pub spacious: bool,
-}
-
-impl Settings<'_> {
-    /// Index of the first layer that is looked at: none that is to learn by information comes before it.
-    pub fn first(&self) -> usize {
-        match self.policy {
-            Policy::Layers(choices) => choices.iter().fold(self.inspect, |first, c| first.min(c.layer as usize)),
-            _ => self.inspect,
-        }
-    }
-
-    /// The options of a plan that runs.
-    pub(crate) fn run(&self, batch: u32) -> Options {
-        let options = Options::training(batch);
-        if self.spacious { options.spacious() } else { options.ram_limit(limit_of(self.memory)) }
-    }
-}
-
-/// The memory an adaptation works in, lent by its owner; [`Needs`] tells the lengths.
-pub struct Room<'m> {
-    /// A slot for every layer.
-    pub slots: &'m mut [Slot],
-    /// Scales of every slot.
-    pub scales: &'m mut [SlotScales],
-    /// Resident weights and all a step works in.
-    pub pool: &'m mut [i32],
-    /// A number for every support sample.
-    pub order: &'m mut [u32],
-    /// A batch of inputs.
-    pub queries: &'m mut [i8],
-    /// A batch of labels.
-    pub labels: &'m mut [u16],
-    /// (classes, features).
-    pub sums: &'m mut [i32],
-    /// (classes, features).
-    pub units: &'m mut [i16],
-    /// (2, classes).
-    pub scratch: &'m mut [i32],
-    /// A sum for every channel of the inspected layers.
-    pub information: &'m mut [u64],
-    /// An exponent for every slot.
-    pub exponents: &'m mut [Option<i32>],
-    /// One for every slot.
-    pub candidates: &'m mut [Candidate],
-    /// One for every slot.
-    pub chosen: &'m mut [Choice],
-    /// One for every slot.
-    pub rates: &'m mut [RowRate],
-}
-
-/// Lengths of a [`Room`] beside its pool: those of `queries`, `information` and what is (classes, features).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// Slots of the net.
-    pub slots: usize,
-    /// Values of a batch of inputs.
-    pub queries: usize,
-    /// Features of the net.
-    pub features: usize,
-    /// Channels of the inspected layers.
-    pub channels: usize,
-}
+pub(crate) use price::limit_of;
+pub use price::{backward_products, fixed_choice, full_products, needs, pool_words, price};
+use told::check;
+pub use told::{Needs, Origin, Policy, Room, Settings, Support};
 
 /// An adaptation under way.
 pub struct Adapter<'m> {
@@ -178,107 +31,6 @@ pub struct Adapter<'m> {
     state: State,
     pass: u32,
     batch: usize,
-}
-
-/// What memory these settings need beside the pool.
-///
-/// # Errors
-/// As [`plan_for`].
-pub fn needs(origin: &Origin<'_>, settings: &Settings<'_>, slots: &mut [Slot]) -> Result<Needs, PlanError> {
-    let learning = Learning::Inspect(settings.first());
-    let sizes = plan_for(origin.layers, origin.input, Options::training(1), learning, slots)?;
-    let features = slots[sizes.slots - 1].ys.len();
-    let channels = slots[..sizes.slots].iter().map(channels).sum();
-    Ok(Needs { slots: sizes.slots, queries: settings.batch as usize * origin.input.len(), features, channels })
-}
-
-/// Words of the pool under a plan of these sizes.
-pub const fn pool_words(sizes: &Sizes) -> usize {
-    (sizes.resident + sizes.bytes()).div_ceil(4) + sizes.all_words()
-}
-
-/// Products of one sample's backward pass, counted densely: input errors and gradients, of which `choices` count by their rows.
-pub fn backward_products(slots: &[Slot], choices: &[Choice]) -> u64 {
-    slots.iter().fold(0, |sum, slot| {
-        let products = slot.products() as u64;
-        let learning = match slot.learns {
-            Learns::All => products,
-            Learns::Rows => {
-                let rows = choices.iter().find(|c| c.layer == slot.index).map_or(slot.rows, |c| c.rows);
-                products * u64::from(rows) / u64::from(slot.rows)
-            }
-            Learns::Nothing | Learns::Bias => 0,
-        };
-        sum + learning + if slot.passes[0] { products } else { 0 }
-    })
-}
-
-/// What a plan for `choices` costs: memory, and the products of a backward pass. Above `limit` bytes sums are computed twice instead of
-/// held, as on a device.
-///
-/// # Errors
-/// As [`plan_for`].
-pub fn price(
-    origin: &Origin<'_>,
-    (batch, limit): (u32, u64),
-    choices: &[Choice],
-    slots: &mut [Slot],
-) -> Result<Price, PlanError> {
-    let options = Options::training(batch).ram_limit(limit_of(limit));
-    let sizes = plan_for(origin.layers, origin.input, options, Learning::Chosen(choices), slots)?;
-    Ok(Price { bytes: sizes.ram() as u64, products: backward_products(&slots[..sizes.slots], choices) })
-}
-
-/// Bytes as a limit of plans.
-pub(crate) fn limit_of(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-/// Backward products of full training, which [`Settings::compute`] is a share of.
-///
-/// # Errors
-/// As [`plan_for`].
-pub fn full_products(origin: &Origin<'_>, slots: &mut [Slot]) -> Result<u64, PlanError> {
-    let sizes = plan_for(origin.layers, origin.input, Options::training(1), Learning::From(0), slots)?;
-    Ok(backward_products(&slots[..sizes.slots], &[]))
-}
-
-/// The choice of a policy that needs no inspection, into `chosen`; gives how many.
-///
-/// # Errors
-/// As [`plan_for`].
-pub fn fixed_choice(
-    origin: &Origin<'_>,
-    settings: &Settings<'_>,
-    slots: &mut [Slot],
-    chosen: &mut [Choice],
-) -> Result<usize, PlanError> {
-    if let Policy::Sparse(choices) | Policy::Layers(choices) = settings.policy {
-        // refuses layers that are not there, named twice, or have not so many rows
-        plan_for(origin.layers, origin.input, Options::training(1), Learning::Chosen(choices), slots)?;
-    }
-    let sizes = plan_for(origin.layers, origin.input, Options::inference(), Learning::From(0), slots)?;
-    let weighted = slots[..sizes.slots].iter().filter(|slot| slot.rows > 0);
-    let last = weighted.clone().next_back().map_or(0, |slot| slot.index);
-    let mut count = 0;
-    for slot in weighted {
-        let late = slot.index as usize >= settings.inspect;
-        let rows = match settings.policy {
-            Policy::Full => Some(slot.rows),
-            Policy::LastLayer => (slot.index == last).then_some(slot.rows),
-            Policy::BiasOnly => (late && slot.bias).then_some(0),
-            Policy::Sparse(choices) | Policy::Layers(choices) => {
-                choices.iter().find(|c| c.layer == slot.index).map(|c| c.rows)
-            }
-            Policy::Dynamic { most, .. } => late.then_some(((slot.rows * u32::from(most)) >> 15).max(1)),
-            Policy::TinyTrain | Policy::RandomChannels => None,
-        };
-        if let Some(rows) = rows {
-            chosen[count] = Choice { layer: slot.index, rows };
-            count += 1;
-        }
-    }
-    Ok(count)
 }
 
 impl<'m> Adapter<'m> {
@@ -446,8 +198,8 @@ impl<'m> Adapter<'m> {
         let Self { origin, room, state, .. } = self;
         let slots = &room.slots[..sizes.slots];
         let net = net_in(origin, slots, &sizes, room.pool, room.scales, state);
-        let (mut at, mut from, mut information) = (0, 0, 0);
-        for slot in slots {
+        let (mut at, mut information) = (0, 0);
+        for (slot, from, _) in placed(slots) {
             let rows = slot.rows as usize;
             if slot.learns == Learns::Rows {
                 let count =
@@ -466,7 +218,6 @@ impl<'m> Adapter<'m> {
                 }
                 at += mask.len();
             }
-            from += slot.weights() + slot.biases();
             if slot.rows > 0 && slot.index as usize >= inspect {
                 information += rows;
             }
@@ -587,14 +338,9 @@ impl<'m> Adapter<'m> {
 
     /// Calls `f` with every slot that learns, where its weights lie among all weights, and its weights and biases.
     pub fn each_resident(&mut self, mut f: impl FnMut(&Slot, usize, &[i8])) {
-        let mut from = 0;
         let (net, _) = self.parts();
-        for slot in net.slots {
-            let len = slot.weights() + slot.biases();
-            if slot.resident {
-                f(slot, from, &net.weights[slot.w..][..len]);
-            }
-            from += len;
+        for (slot, from, len) in placed(net.slots).filter(|(slot, ..)| slot.resident) {
+            f(slot, from, &net.weights[slot.w..][..len]);
         }
     }
 
@@ -633,49 +379,23 @@ fn net_in<'a>(
     Net::new(slots, sizes, Memory { frozen: origin.weights, weights, bytes, words, scales, state })
 }
 
+/// Every slot, where its weights and biases lie among all of them, and how many they are.
+fn placed(slots: &[Slot]) -> impl Iterator<Item = (&Slot, usize, usize)> {
+    slots.iter().scan(0, |next, slot| {
+        let (from, len) = (*next, slot.weights() + slot.biases());
+        *next += len;
+        Some((slot, from, len))
+    })
+}
+
 /// Copies what learns from all weights.
 fn copy(net: Net<'_>, weights: &[i8]) {
-    let mut from = 0;
-    for slot in net.slots {
-        let len = slot.weights() + slot.biases();
-        if slot.resident {
-            net.weights[slot.w..][..len].copy_from_slice(&weights[from..][..len]);
-        }
-        from += len;
+    for (slot, from, len) in placed(net.slots).filter(|(slot, ..)| slot.resident) {
+        net.weights[slot.w..][..len].copy_from_slice(&weights[from..][..len]);
     }
 }
 
 /// Squared length of a row of weights.
 fn squares(row: &[i8]) -> u64 {
     row.iter().map(|&w| u64::from(w.unsigned_abs()) * u64::from(w.unsigned_abs())).sum()
-}
-
-/// Refuses a support set to learn nothing from, and settings out of range.
-fn check(support: &Support<'_>, settings: &Settings<'_>) -> Result<(), AdaptError> {
-    let Support { labels, classes, .. } = *support;
-    if !(2..=prototypes::MOST_CLASSES).contains(&classes) {
-        return Err(AdaptError::Classes(classes));
-    }
-    if labels.len() > prototypes::MOST_SAMPLES as usize {
-        return Err(AdaptError::Value("support samples: at most 32768"));
-    }
-    if let Some(&label) = labels.iter().find(|&&label| usize::from(label) >= classes) {
-        return Err(AdaptError::Label { label, classes });
-    }
-    for class in 0..classes {
-        let samples = labels.iter().filter(|&&label| usize::from(label) == class).count();
-        if samples < 2 {
-            return Err(AdaptError::Samples { class, samples });
-        }
-    }
-    if settings.batch == 0 || settings.passes == 0 || settings.temperature > prototypes::MOST_TEMPERATURE {
-        return Err(AdaptError::Value("batch and passes must be at least 1, the temperature 2^0 to 2^6"));
-    }
-    if settings.ratio == 0 || settings.ratio > 1 << 15 || settings.compute > 1 << 15 {
-        return Err(AdaptError::Value("ratio and compute budget must be above 0 and at most 1"));
-    }
-    if matches!(settings.policy, Policy::Dynamic { least, most } if least > most || most >= 1 << 15) {
-        return Err(AdaptError::Value("shares of rows must rise and stay below 1"));
-    }
-    Ok(())
 }
