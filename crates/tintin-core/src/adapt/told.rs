@@ -77,7 +77,7 @@ impl Policy<'_> {
 pub struct Settings<'a> {
     /// What learns.
     pub policy: Policy<'a>,
-    /// Most bytes of RAM of the plan that learns ([`Sizes::ram`]), for policies that choose.
+    /// Most bytes of RAM of the plan that learns ([`Sizes::ram`](crate::plan::Sizes::ram)), for policies that choose.
     pub memory: u64,
     /// Most backward products as a share of those of full training, in 2^-15, for policies that choose.
     pub compute: u32,
