@@ -5,7 +5,7 @@ use crate::fewshot::{Inspection, RowRate, error_sizes};
 use crate::layers::{
     BRANCHES, Backward, CHOSEN, Errors, INSPECT, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into,
 };
-use crate::net::{Net, narrow_cut, part, span, span_mut, two};
+use crate::net::{Net, beside, narrow_cut, part, span, span_mut};
 use crate::optim::Recipe;
 use crate::plan::{INPUT, Learns, Slot, SlotScales};
 use crate::rescale::{excess, mask, narrow_by, peak, widened};
@@ -41,7 +41,7 @@ impl<const SET: u32> Net<'_, SET> {
                 After::Inspect(table) if SET & INSPECT != 0 => {
                     if slot.inspected {
                         let n = slot.ys.len();
-                        let (y, dy) = (span(self.activations, slot.y, n), span(self.errors, slot.dy, n));
+                        let (y, dy) = (span(self.activations, slot.y, n), span(self.activations, slot.dy, n));
                         let SlotScales { y: a, e, .. } = self.scales[i];
                         table.add(i, y, dy, a.times(e).s.into(), self.words);
                     }
@@ -50,7 +50,7 @@ impl<const SET: u32> Net<'_, SET> {
                 After::LearnBySize(recipe, rates) if SET & CHOSEN != 0 => {
                     if slot.learns == Learns::Rows {
                         let start = chosen - slot.chosen();
-                        let dy = span(self.errors, slot.dy, samples * slot.ys.len());
+                        let dy = span(self.activations, slot.dy, samples * slot.ys.len());
                         let sizes = &mut self.words[..slot.rows as usize];
                         error_sizes(dy, sizes);
                         rates[i].choose(sizes, self.scales[i].e, &mut self.chosen[start..chosen]);
@@ -68,7 +68,11 @@ impl<const SET: u32> Net<'_, SET> {
                 Update {
                     slot,
                     x: span(self.activations, slot.x, samples * slot.xs.len()),
-                    errors: errors_of::<SET>(slot, span(self.errors, slot.dy, samples * slot.ys.len()), self.indices),
+                    errors: errors_of::<SET>(
+                        slot,
+                        span(self.activations, slot.dy, samples * slot.ys.len()),
+                        self.indices,
+                    ),
                     words: self.words,
                     workspace: self.workspace,
                     scales,
@@ -96,12 +100,13 @@ impl<const SET: u32> Net<'_, SET> {
         let (from, n) = (&self.slots[source], samples * slot.xs.len());
         let further = SET & BRANCHES != 0 && slot.further[side];
         let at = if further { self.spare } else { from.dy };
-        let (dy, dx) = two(self.errors, (slot.dy, samples * slot.ys.len()), (at, n));
+        let (others, dx) = beside(self.activations, at, n);
+        let dy = others.span(slot.dy, samples * slot.ys.len());
         let errors = errors_of::<SET>(slot, dy, self.indices);
         let mut scale = self.scales[i].e;
         let bits = if SET & SIGNS != 0 { from.sign_bytes() } else { 0 };
         let signs = if bits > 0 { span(self.signs, from.bits, samples * bits) } else { &[][..] };
-        let seen = if from.relu && bits == 0 { span(self.activations, from.y, n) } else { &[][..] };
+        let seen = if from.relu && bits == 0 { others.span(from.y, n) } else { &[][..] };
         match slot.role {
             Role::ReLU if SET & RELU_ALONE != 0 => dx.copy_from_slice(dy),
             Role::Add if SET & BRANCHES != 0 => {
@@ -141,8 +146,8 @@ impl<const SET: u32> Net<'_, SET> {
             }
         }
         if further {
-            let (more, sum) = two(self.errors, (at, n), (from.dy, n));
-            scale = add_into(sum, self.scales[source].e, more, scale, false);
+            let (others, sum) = beside(self.activations, from.dy, n);
+            scale = add_into(sum, self.scales[source].e, others.span(at, n), scale, false);
         }
         self.scales[source].e = scale;
     }

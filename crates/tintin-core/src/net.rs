@@ -33,7 +33,7 @@ pub struct Memory<'m> {
     pub frozen: &'m [i8],
     /// The other weights, [`Sizes::resident`] of them.
     pub weights: &'m mut [i8],
-    /// Activations, signs, indices, errors, chosen rows: [`Sizes::bytes`] of them.
+    /// Activations and errors, signs, indices, chosen rows: [`Sizes::bytes`] of them.
     pub bytes: &'m mut [i8],
     /// Sums and workspace: [`Sizes::all_words`] of them.
     pub words: &'m mut [i32],
@@ -59,7 +59,6 @@ pub struct Net<'m, const SET: u32 = ALL> {
     pub(crate) activations: &'m mut [i8],
     pub(crate) signs: &'m mut [i8],
     pub(crate) indices: &'m mut [i8],
-    pub(crate) errors: &'m mut [i8],
     pub(crate) chosen: &'m mut [i8],
     pub(crate) workspace: &'m mut [i32],
     pub(crate) words: &'m mut [i32],
@@ -85,7 +84,6 @@ impl<'m, const SET: u32> Net<'m, SET> {
         let (activations, rest) = bytes.split_at_mut(sizes.activations);
         let (signs, rest) = rest.split_at_mut(sizes.signs);
         let (indices, rest) = rest.split_at_mut(sizes.indices);
-        let (errors, rest) = rest.split_at_mut(sizes.errors + sizes.spare);
         let (words, workspace) = words.split_at_mut(sizes.words);
         Self {
             slots: &slots[..sizes.slots],
@@ -96,13 +94,12 @@ impl<'m, const SET: u32> Net<'m, SET> {
             threads: sizes.threads,
             base: sizes.base(),
             input: sizes.input,
-            spare: sizes.errors,
+            spare: sizes.spare,
             frozen: &frozen[..sizes.frozen],
             weights: &mut weights[..sizes.resident],
             activations,
             signs,
             indices,
-            errors,
             chosen: &mut rest[..sizes.chosen],
             workspace: &mut workspace[..sizes.workspace],
             words,
@@ -208,7 +205,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
         let last = self.slots.len() - 1;
         let (slot, sums) = (&self.slots[last], &mut self.words[..n]);
         let top = if slot.relu { mask(sums, span(self.activations, slot.y, n)) } else { peak(sums) };
-        let errors = span_mut(self.errors, slot.dy, n);
+        let errors = span_mut(self.activations, slot.dy, n);
         self.scales[last].e = narrow_below(sums, top, scale, errors);
         errors.iter().any(|&d| d != 0)
     }
@@ -247,7 +244,8 @@ impl<'m, const SET: u32> Net<'m, SET> {
         for i in 0..self.slots.len() {
             let slot = &self.slots[i];
             let mut scale = self.source_scale(slot.source, exponent);
-            let (x, y) = two(self.activations, (slot.x, samples * slot.xs.len()), (slot.y, samples * slot.ys.len()));
+            let (others, y) = beside(self.activations, slot.y, samples * slot.ys.len());
+            let x = others.span(slot.x, samples * slot.xs.len());
             match slot.role {
                 Role::Sums { exponent } => {
                     let acc_scale = scale.times(self.scales[i].w).shifted(exponent);
@@ -302,9 +300,9 @@ impl<'m, const SET: u32> Net<'m, SET> {
                 }
                 Role::Add if SET & BRANCHES != 0 => {
                     y.copy_from_slice(x);
-                    let (at, len) = (self.slots[usize::from(slot.second)].y, y.len());
-                    let (b, y) = two(self.activations, (at, len), (slot.y, len));
-                    scale = add_into(y, scale, b, self.scales[usize::from(slot.second)].y, slot.relu);
+                    let second = usize::from(slot.second);
+                    let b = others.span(self.slots[second].y, y.len());
+                    scale = add_into(y, scale, b, self.scales[second].y, slot.relu);
                 }
                 _ => {}
             }
@@ -392,16 +390,28 @@ pub(crate) fn part<'a>(frozen: &'a [i8], weights: &'a [i8], base: usize, slot: &
     }
 }
 
-/// Two disjoint parts of one array, each by its offset and length, the second to be written.
-#[cfg_attr(target_os = "none", inline(never))]
-pub(crate) fn two(all: &mut [i8], (x, xs): (usize, usize), (y, ys): (usize, usize)) -> (&[i8], &mut [i8]) {
-    if x < y {
-        let (left, right) = all.split_at_mut(y);
-        (&left[x..][..xs], &mut right[..ys])
-    } else {
-        let (left, right) = all.split_at_mut(x);
-        (&right[..xs], &mut left[y..][..ys])
+/// All of an array but a part that is written.
+#[derive(Clone, Copy)]
+pub(crate) struct Others<'a> {
+    before: &'a [i8],
+    after: &'a [i8],
+    end: usize,
+}
+
+impl<'a> Others<'a> {
+    /// `len` values from `at` on, none of them in the part.
+    #[cfg_attr(target_os = "none", inline(never))]
+    pub fn span(self, at: usize, len: usize) -> &'a [i8] {
+        if at < self.end { &self.before[at..][..len] } else { &self.after[at - self.end..][..len] }
     }
+}
+
+/// `len` values from `at` on, to be written, and the others.
+#[cfg_attr(target_os = "none", inline(never))]
+pub(crate) fn beside(all: &mut [i8], at: usize, len: usize) -> (Others<'_>, &mut [i8]) {
+    let (before, rest) = all.split_at_mut(at);
+    let (part, after) = rest.split_at_mut(len);
+    (Others { before, after, end: at + len }, part)
 }
 
 /// Narrows sums whose largest magnitude is as long in bits as `top` (N5) and gives their scale.

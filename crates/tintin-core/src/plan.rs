@@ -7,8 +7,8 @@ use crate::error::PlanError;
 use crate::file::list_sum;
 use crate::follow::follow;
 use crate::kernels::OUTER_WORDS;
-use crate::layers::{BRANCHES, Layer, Need, Role, STREAMED};
-use crate::place::{Kind, place};
+use crate::layers::{Layer, Need, Role, STREAMED};
+use crate::place::{place_errors, place_outputs};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
 
@@ -175,7 +175,7 @@ pub const fn plan_for(
 
 /// What the slots need of the code, as a set of layers.
 const fn needed(slots: &[Slot], sizes: &Sizes) -> u32 {
-    let mut set = if sizes.streamed { STREAMED } else { 0 } | if sizes.spare > 0 { BRANCHES } else { 0 };
+    let mut set = if sizes.streamed { STREAMED } else { 0 };
     let mut i = 0;
     while i < sizes.slots {
         set |= slots[i].needs();
@@ -380,23 +380,17 @@ const fn assign_slots(
 
 /// Pass 3: offsets of outputs, errors and signs.
 const fn place_all(options: Options, slots: &mut [Slot], sizes: &mut Sizes) {
-    sizes.activations = place(slots, sizes, Kind::Outputs);
+    sizes.activations = place_outputs(slots, sizes);
     let mut i = 0;
     while i < sizes.slots {
         slots[i].x = if slots[i].source == INPUT { sizes.input } else { slots[slots[i].source as usize].y };
         slots[i].bits = sizes.signs;
         sizes.signs += options.batch as usize * slots[i].sign_bytes();
-        let mut side = 0;
-        while side < 2 {
-            if slots[i].further[side] {
-                sizes.spare = max(sizes.spare, options.batch as usize * slots[i].xs.len());
-            }
-            side += 1;
-        }
         i += 1;
     }
     if options.training {
-        sizes.errors = place(slots, sizes, Kind::Errors);
+        let all = place_errors(slots, sizes);
+        (sizes.errors, sizes.activations) = (all - sizes.activations, all);
     }
 }
 

@@ -83,7 +83,7 @@ pub struct Slot {
     pub x: usize,
     /// Offset of the output among the activations.
     pub y: usize,
-    /// Offset of the output's error among the errors.
+    /// Offset of the output's error among the activations.
     pub dy: usize,
     /// Offset of the output's signs among the signs.
     pub bits: usize,
@@ -210,7 +210,8 @@ impl Slot {
     /// What the slot needs of the code, as a set of layers.
     pub const fn needs(&self) -> u32 {
         let more = if self.signs { SIGNS } else { 0 } | if self.inspected { INSPECT } else { 0 };
-        more | match self.learns {
+        let further = if self.further[0] || self.further[1] { BRANCHES } else { 0 };
+        more | further | match self.learns {
             Learns::Bias | Learns::Rows => CHOSEN,
             Learns::Nothing | Learns::All => 0,
         } | match self.role {
@@ -269,7 +270,7 @@ pub struct Sizes {
     pub frozen: usize,
     /// Those that must lie in RAM, i8: all others, or the weights of the chosen layers once more.
     pub resident: usize,
-    /// Input and outputs, i8.
+    /// Input, outputs and errors, i8: what is not needed at the same time shares bytes.
     pub activations: usize,
     /// Offset of the input among them.
     pub input: usize,
@@ -277,9 +278,9 @@ pub struct Sizes {
     pub signs: usize,
     /// Pool indices, one byte each.
     pub indices: usize,
-    /// Errors, i8.
+    /// How many of them there are for errors: without these there would be so many less.
     pub errors: usize,
-    /// Room for an error that is then added to another (N28), behind them.
+    /// Offset among them of the room for an error that is then added to another (N28).
     pub spare: usize,
     /// Bit masks of chosen rows, in bytes.
     pub chosen: usize,
@@ -294,7 +295,7 @@ pub struct Sizes {
 impl Sizes {
     /// Bytes beside the weights.
     pub const fn bytes(&self) -> usize {
-        self.activations + self.signs + self.indices + self.errors + self.spare + self.chosen
+        self.activations + self.signs + self.indices + self.chosen
     }
 
     /// All words.

@@ -48,7 +48,6 @@ fn sizes_dict<'py>(py: Python<'py>, sizes: &Sizes) -> PyResult<Bound<'py, PyDict
     plan.set_item("indices", sizes.indices)?;
     plan.set_item("signs", sizes.signs)?;
     plan.set_item("errors", sizes.errors)?;
-    plan.set_item("spare", sizes.spare)?;
     plan.set_item("chosen", sizes.chosen)?;
     plan.set_item("workspace", sizes.workspace)?;
     plan.set_item("words", sizes.words)?;

@@ -46,7 +46,8 @@ class Memory:
     pass; no bytes). These belong to the layer alone: their sums over layers are the roles "weights", "activations",
     "signs", "pool indices", "chosen rows" and "scales". Keys that end in _shared (output, indices, errors, sums,
     workspace) are what the layer needs of a buffer that all share. Outputs that no layer behind them learns from, and
-    errors, take turns: two that are needed at the same time lie apart, others in the same bytes.
+    errors, take turns: two that are needed at the same time lie apart, others in the same bytes. The role "errors" is
+    what errors need beyond the bytes that outputs leave free by then.
 
     shared: those buffers, dicts of role, bytes and user, the layer that needs it so large.
     """
@@ -153,9 +154,9 @@ def from_plan(plan: dict[str, Any], batch_size: int, training: bool) -> Memory:
         rows.append(row)
     buffers = [
         _buffer("activations in turn", "output_shared", rows)
-        | {"bytes": plan["activations"] - sum(row["output"] for row in rows)},
+        | {"bytes": plan["activations"] - plan["errors"] - sum(row["output"] for row in rows)},
         _buffer("pool indices, one row", "indices_shared", rows),
-        _buffer("errors", "errors_shared", rows) | {"bytes": plan["errors"] + plan["spare"]},
+        _buffer("errors", "errors_shared", rows) | {"bytes": plan["errors"]},
         _buffer("workspace", "workspace_shared", rows),
         _buffer("32-bit sums", "sums_shared", rows),
     ]
