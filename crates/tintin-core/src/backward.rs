@@ -129,7 +129,7 @@ impl<const SET: u32> Net<'_, SET> {
                     scale = scale.times(self.scales[i].w).shifted(exponent);
                 }
                 let masks = Masks { seen, signs };
-                if SET & STREAMED != 0 && self.streamed {
+                if SET & STREAMED != 0 && slot.twice[1] {
                     scale = widened(scale, input_errors_twice::<SET>(slot, w, errors, masks, self.words, dx));
                 } else {
                     let acc = &mut self.words[..n];

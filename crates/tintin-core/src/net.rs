@@ -49,7 +49,6 @@ pub struct Net<'m, const SET: u32 = ALL> {
     pub(crate) list: u32,
     pub(crate) first: usize,
     pub(crate) gradient_rows: usize,
-    pub(crate) streamed: bool,
     pub(crate) threads: usize,
     pub(crate) base: usize,
     pub(crate) input: usize,
@@ -90,7 +89,6 @@ impl<'m, const SET: u32> Net<'m, SET> {
             list: sizes.list,
             first: sizes.first,
             gradient_rows: sizes.gradient_rows,
-            streamed: sizes.streamed,
             threads: sizes.threads,
             base: sizes.base(),
             input: sizes.input,
@@ -252,7 +250,7 @@ impl<'m, const SET: u32> Net<'m, SET> {
                     let w = part(self.frozen, self.weights, self.base, slot);
                     let workspace = &mut *self.workspace;
                     let call = SumsCall { slot, w, acc_scale, bias_scale: self.scales[i].b };
-                    if SET & STREAMED != 0 && self.streamed {
+                    if SET & STREAMED != 0 && slot.twice[0] {
                         scale = call.streamed::<SET>(x, self.words, workspace, self.indices, y);
                     } else {
                         let (acc, strips) = self.words.split_at_mut(samples * slot.ps.len());

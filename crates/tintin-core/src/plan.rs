@@ -7,7 +7,7 @@ use crate::error::PlanError;
 use crate::file::list_sum;
 use crate::follow::follow;
 use crate::kernels::OUTER_WORDS;
-use crate::layers::{Layer, Need, Role, STREAMED};
+use crate::layers::{Layer, Need, Role};
 use crate::place::{place_errors, place_outputs};
 use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
@@ -33,7 +33,7 @@ pub struct Options {
     pub whole_maps: bool,
     /// Threads a batch is cut over, at most: sums and workspace for each; needs the feature `threads`.
     pub threads: u32,
-    /// Most bytes the plan may take: above it sums are computed twice instead of held, and then the plan is refused.
+    /// Most bytes the plan may take: above it the sums of large slots are computed twice instead of held, and then the plan is refused.
     pub ram_limit: usize,
 }
 
@@ -133,7 +133,6 @@ pub const fn plan_for(
         batch: options.batch as usize,
         gradient_rows: options.gradient_rows as usize,
         threads: 1,
-        streamed: false,
         weights: 0,
         frozen: 0,
         resident: 0,
@@ -157,10 +156,10 @@ pub const fn plan_for(
         Err(error) => return Err(error),
     }
     place_all(options, slots, &mut sizes);
-    let mut widest = size_buffers(options, slots, &mut sizes);
+    let mut widest = size_buffers(options, usize::MAX, slots, &mut sizes);
     if sizes.ram() > options.ram_limit {
-        sizes.streamed = true;
-        widest = size_buffers(options, slots, &mut sizes);
+        let others = sizes.ram() - 4 * sizes.words;
+        widest = size_buffers(options, options.ram_limit.saturating_sub(others) / 4, slots, &mut sizes);
     }
     if sizes.ram() > options.ram_limit {
         let slot = &slots[widest];
@@ -169,19 +168,12 @@ pub const fn plan_for(
         error.bytes = Some((sizes.ram(), options.ram_limit));
         return Err(error);
     }
-    sizes.set = needed(slots, &sizes);
-    Ok(sizes)
-}
-
-/// What the slots need of the code, as a set of layers.
-const fn needed(slots: &[Slot], sizes: &Sizes) -> u32 {
-    let mut set = if sizes.streamed { STREAMED } else { 0 };
     let mut i = 0;
     while i < sizes.slots {
-        set |= slots[i].needs();
+        sizes.set |= slots[i].needs();
         i += 1;
     }
-    set
+    Ok(sizes)
 }
 
 /// The layer that `layer` names, if it names one (N28).
@@ -394,19 +386,22 @@ const fn place_all(options: Options, slots: &mut [Slot], sizes: &mut Sizes) {
     }
 }
 
-/// Pass 4: indices and sums; returns the slot with the largest share.
-const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -> usize {
+/// Pass 4: indices and sums, where a slot would hold more than `most` of them computed twice; returns the slot with the largest share.
+const fn size_buffers(options: Options, most: usize, slots: &mut [Slot], sizes: &mut Sizes) -> usize {
     let batch = options.batch as usize;
     let (mut widest, mut share) = (0, 0);
     (sizes.indices, sizes.words) = (0, 0);
     let mut i = 0;
     while i < sizes.slots {
         let slot = &mut slots[i];
-        let mut words = match (slot.sums(), sizes.streamed) {
-            (false, _) => 0,
-            (true, false) => batch * slot.ps.len() + sizes.threads * slot.strip(),
-            (true, true) => max(slot.band as usize, 1) * slot.ps.w as usize * slot.ps.c as usize + slot.strip(),
-        };
+        let mut words = 0;
+        if slot.sums() {
+            words = batch * slot.ps.len() + sizes.threads * slot.strip();
+            slot.twice[0] = words > most;
+            if slot.twice[0] {
+                words = max(slot.band as usize, 1) * slot.ps.w as usize * slot.ps.c as usize + slot.strip();
+            }
+        }
         if slot.taped {
             slot.indices = sizes.indices;
             if slot.pools() {
@@ -423,8 +418,9 @@ const fn size_buffers(options: Options, slots: &mut [Slot], sizes: &mut Sizes) -
                 words = max(words, slot.ps.c as usize);
             }
             if slot.passes[0] && !matches!(slot.role, Role::Add | Role::ReLU) {
-                let row = slot.xs.w as usize * slot.xs.c as usize;
-                words = max(words, if sizes.streamed { row } else { batch * slot.xs.len() });
+                let all = batch * slot.xs.len();
+                slot.twice[1] = all > most;
+                words = max(words, if slot.twice[1] { slot.xs.w as usize * slot.xs.c as usize } else { all });
             }
         } else if slot.pools() {
             // winners nobody asks for: one pooled row, again and again

@@ -1,7 +1,7 @@
 //! What a plan consists of: slots with their offsets, and sizes by role.
 
 use crate::cut::{parts, parts_to_add_up};
-use crate::layers::{BIAS, BRANCHES, CHOSEN, INSPECT, Layer, MaxPool2d, POOL_ALONE, RELU_ALONE, Role, SIGNS};
+use crate::layers::{BIAS, BRANCHES, CHOSEN, INSPECT, Layer, MaxPool2d, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED};
 use crate::shape::Shape;
 use crate::tensor::Scale;
 
@@ -72,6 +72,8 @@ pub struct Slot {
     pub resident: bool,
     /// Backward needs the output as it is.
     pub kept: bool,
+    /// Its sums, and the errors it passes on, are computed twice, some rows at a time, first for their peak: slower, in less memory.
+    pub twice: [bool; 2],
     /// Backward needs its signs alone: they are kept as bits, each sample's from a byte of its own.
     pub signs: bool,
     /// Time of the last look at the output, and of the first error there: see `plan`.
@@ -120,6 +122,7 @@ impl Slot {
         further: [false; 2],
         resident: false,
         kept: false,
+        twice: [false; 2],
         signs: false,
         until: 0,
         since: 0,
@@ -211,16 +214,20 @@ impl Slot {
     pub const fn needs(&self) -> u32 {
         let more = if self.signs { SIGNS } else { 0 } | if self.inspected { INSPECT } else { 0 };
         let further = if self.further[0] || self.further[1] { BRANCHES } else { 0 };
-        more | further | match self.learns {
-            Learns::Bias | Learns::Rows => CHOSEN,
-            Learns::Nothing | Learns::All => 0,
-        } | match self.role {
-            Role::Sums { .. } => self.layer.bit() | if self.bias { BIAS } else { 0 },
-            Role::MaxPool(_) => POOL_ALONE,
-            Role::ReLU => RELU_ALONE,
-            Role::Add => BRANCHES,
-            Role::Rename | Role::Branch => 0,
-        }
+        let twice = if self.twice[0] || self.twice[1] { STREAMED } else { 0 };
+        more | further
+            | twice
+            | match self.learns {
+                Learns::Bias | Learns::Rows => CHOSEN,
+                Learns::Nothing | Learns::All => 0,
+            }
+            | match self.role {
+                Role::Sums { .. } => self.layer.bit() | if self.bias { BIAS } else { 0 },
+                Role::MaxPool(_) => POOL_ALONE,
+                Role::ReLU => RELU_ALONE,
+                Role::Add => BRANCHES,
+                Role::Rename | Role::Branch => 0,
+            }
     }
 
     /// Pools, on sums or on mantissas.
@@ -262,8 +269,6 @@ pub struct Sizes {
     pub gradient_rows: usize,
     /// Threads that a batch is cut over: 1 where no slot has enough to do for two.
     pub threads: usize,
-    /// Sums and input errors are computed twice, some rows at a time, first for their peak: slower, in less memory.
-    pub streamed: bool,
     /// All weights and biases, i8.
     pub weights: usize,
     /// Those that may lie in flash, i8: the frozen prefix in front, or all where the trained ones were chosen.

@@ -310,13 +310,22 @@ impl Case {
     }
 }
 
-/// The net of a plan that has one byte less than it wants, where that can be: sums are then computed twice.
-fn tight(model: &Model, options: Options) -> Option<Owned> {
-    let (_, sizes) = planned(model.layers(), model.input(), options).unwrap();
-    let options = options.ram_limit(sizes.ram() - 1);
-    let (_, less) = planned(model.layers(), model.input(), options).ok()?;
-    assert!(less.streamed && less.ram() < sizes.ram());
-    Some(Owned::new(model, options))
+/// The nets of plans that have one byte less than they want and the least they can do with, where that can be: then the sums of
+/// some slots, or of all, are computed twice.
+fn tight(model: &Model, options: Options) -> Vec<Owned> {
+    let sizes = |limit| planned(model.layers(), model.input(), options.ram_limit(limit)).map(|(_, sizes)| sizes);
+    let most = sizes(usize::MAX).unwrap().ram();
+    let (least, _) = sizes(1).unwrap_err().bytes.unwrap();
+    if least == most {
+        return vec![];
+    }
+    [least, most - 1]
+        .map(|limit| {
+            let less = sizes(limit).unwrap();
+            assert!(less.set & STREAMED != 0 && less.ram() <= limit);
+            Owned::new(model, options.ram_limit(limit))
+        })
+        .to_vec()
 }
 
 /// A net over exactly sized memory that the test owns, so that it can be soiled.
@@ -393,11 +402,11 @@ proptest! {
         let (slots, sizes) = planned(&case.layers, case.input, case.options()).unwrap();
         let (n, batch) = (slots.len(), case.batch as usize);
         // (range, first and last time of use), times as the planner counts them
-        let (mut outputs, mut errors) = (vec![], vec![]);
+        let mut buffers = vec![];
         for (k, slot) in slots.iter().enumerate() {
             if slot.source == INPUT {
                 let last = if slot.trained() { 2 * n + 1 - k } else { k + 1 };
-                outputs.push((slot.x..slot.x + batch * slot.xs.len(), 0, last));
+                buffers.push((slot.x..slot.x + batch * slot.xs.len(), 0, last));
             } else {
                 prop_assert_eq!(slot.x, slots[slot.source as usize].y);
             }
@@ -405,19 +414,22 @@ proptest! {
             let forward = users.iter().map(|u| u + 1).max().unwrap_or(n + 1);
             let kept = users.iter().filter(|&&u| slots[u].trained() || slot.kept && slots[u].taped && slot.relu);
             let last = kept.map(|u| 2 * n + 1 - u).max().unwrap_or(0).max(forward);
-            outputs.push((slot.y..slot.y + batch * slot.ys.len(), k + 1, last));
+            buffers.push((slot.y..slot.y + batch * slot.ys.len(), k + 1, last));
             if slot.taped {
                 let since = users.iter().filter(|&&u| slots[u].taped).map(|u| 2 * n + 1 - u).min().unwrap_or(n + 1);
-                errors.push((slot.dy..slot.dy + batch * slot.ys.len(), since, 2 * n + 1 - k));
+                buffers.push((slot.dy..slot.dy + batch * slot.ys.len(), since, 2 * n + 1 - k));
             }
         }
-        for (buffers, size) in [(outputs, sizes.activations), (errors, sizes.errors)] {
-            for (i, (a, a_since, a_until)) in buffers.iter().enumerate() {
-                prop_assert!(a.end <= size);
-                for (b, b_since, b_until) in &buffers[..i] {
-                    let together = a_since <= b_until && b_since <= a_until;
-                    prop_assert!(!together || a.end <= b.start || b.end <= a.start, "{a:?} and {b:?}");
-                }
+        let further = (0..n).filter(|&k| slots[k].further.contains(&true));
+        for k in further {
+            let time = 2 * n + 1 - k;
+            buffers.push((sizes.spare..sizes.spare + batch * slots[k].xs.len(), time, time));
+        }
+        for (i, (a, a_since, a_until)) in buffers.iter().enumerate() {
+            prop_assert!(a.end <= sizes.activations);
+            for (b, b_since, b_until) in &buffers[..i] {
+                let together = a_since <= b_until && b_since <= a_until;
+                prop_assert!(!together || a.end <= b.start || b.end <= a.start, "{a:?} and {b:?}");
             }
         }
         let indices: usize = slots.iter().map(|s| batch * s.winners()).sum();
@@ -458,7 +470,7 @@ proptest! {
         let want = net.predict(&x, case.exponent);
         let (q, scale) = (want.mantissas.to_vec(), want.scale);
         let plans = [Options::inference(), Options::training(1), Options::training(5), case.options()];
-        if let Some(mut tight) = tight(&model, Options::inference()) {
+        for mut tight in tight(&model, Options::inference()) {
             let mut net = tight.net();
             let y = net.predict(&x, case.exponent);
             prop_assert_eq!((y.mantissas, y.scale), (&q[..], scale));
