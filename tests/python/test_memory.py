@@ -32,7 +32,7 @@ def test_memory_of_lenet5() -> None:
     assert f"{memory.total:,} bytes" in text and "Conv2d" in text and "training, batch 1" in text
     assert "Not counted: code, stack" in text
     assert [(buffer["role"], buffer["bytes"], buffer["user"]) for buffer in memory.shared] == [
-        ("errors", 1576, "0 Conv2d"), ("workspace", 2432, "3 Conv2d"), ("32-bit sums", 6048, "0 Conv2d"),
+        ("errors", 962, "0 Conv2d"), ("workspace", 2432, "3 Conv2d"), ("32-bit sums", 6048, "0 Conv2d"),
     ]  # fmt: skip
 
 

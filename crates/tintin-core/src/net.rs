@@ -389,7 +389,6 @@ pub(crate) fn part<'a>(frozen: &'a [i8], weights: &'a [i8], base: usize, slot: &
 }
 
 /// All of an array but a part that is written.
-#[derive(Clone, Copy)]
 pub(crate) struct Others<'a> {
     before: &'a [i8],
     after: &'a [i8],
@@ -399,13 +398,12 @@ pub(crate) struct Others<'a> {
 impl<'a> Others<'a> {
     /// `len` values from `at` on, none of them in the part.
     #[cfg_attr(target_os = "none", inline(never))]
-    pub fn span(self, at: usize, len: usize) -> &'a [i8] {
+    pub fn span(&self, at: usize, len: usize) -> &'a [i8] {
         if at < self.end { &self.before[at..][..len] } else { &self.after[at - self.end..][..len] }
     }
 }
 
 /// `len` values from `at` on, to be written, and the others.
-#[cfg_attr(target_os = "none", inline(never))]
 pub(crate) fn beside(all: &mut [i8], at: usize, len: usize) -> (Others<'_>, &mut [i8]) {
     let (before, rest) = all.split_at_mut(at);
     let (part, after) = rest.split_at_mut(len);
