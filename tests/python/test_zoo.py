@@ -113,12 +113,12 @@ def test_models_know_them() -> None:
 
 
 def least(net: Sequential, training: bool) -> int:
-    """Bytes of RAM where the plan is made to save."""
-    total = net.memory(training=training).total
-    try:
-        return net.memory(training=training, limit=total - 1).total
-    except ValueError:
-        return total
+    """The least bytes of RAM that a plan can do with: a plan of a single byte is refused, and told what it takes."""
+    with pytest.raises(ValueError, match="bytes needed, 1 allowed") as caught:
+        net.memory(training=training, limit=1)
+    found = int(str(caught.value).split(" bytes needed")[0].split()[-1])
+    assert net.memory(training=training, limit=found).total == found
+    return found
 
 
 @pytest.mark.parametrize("name", zoo.__all__)

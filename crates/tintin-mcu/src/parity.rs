@@ -49,7 +49,7 @@ tintin_core::model! {
     pub mod short {
         input: (28, 28, 1),
         batch: 1,
-        ram: 71_500,
+        ram: 71_000,
         layers: [
             Conv2d::new(6, (5, 5)).padding((2, 2)), ReLU, MaxPool2d::new((2, 2)),
             Conv2d::new(16, (5, 5)), ReLU, MaxPool2d::new((2, 2)),
