@@ -77,5 +77,5 @@ fn a_step_allocates_nothing() {
     assert_eq!(least_allocations(1, 1), 0);
     // each thread has buffers of its own, made when it first computes a part: some steps until all have
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    assert_eq!(pool.install(|| least_allocations(2, 200)), 0);
+    assert_eq!(pool.install(|| least_allocations(2, 20_000)), 0);
 }
