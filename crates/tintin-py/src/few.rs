@@ -151,7 +151,8 @@ pub fn adapt<'py>(
 /// Memory and products of a choice beside those of full training.
 fn costs(out: &Bound<'_, PyDict>, model: &Model, settings: &Settings<'_>, chosen: &[Choice]) -> PyResult<()> {
     let mut slots = vec![empty_slots::<1>()[0]; most_slots(model.layers())];
-    let found = price(&model.origin(), (settings.batch, settings.memory), chosen, &mut slots).map_err(error::plan)?;
+    let found = price(&model.origin(), (settings.batch, settings.memory), settings.policy.learning(chosen), &mut slots)
+        .map_err(error::plan)?;
     out.set_item("memory", found.bytes)?;
     out.set_item("products", found.products)?;
     out.set_item("full_products", full_products(&model.origin(), &mut slots).map_err(error::plan)?)?;
