@@ -10,7 +10,9 @@ use tintin_core::layers::*;
 use tintin_core::loss::{self, Loss, Target};
 use tintin_core::net::{Memory, Net, State};
 use tintin_core::optim::{self, Alignment, NitiShift};
-use tintin_core::plan::{Choice, Learning, Options, Sizes, Slot, SlotScales, empty_slots, plan, plan_for, resident_len};
+use tintin_core::plan::{
+    Choice, Learning, Options, Sizes, Slot, SlotScales, empty_slots, plan, plan_for, resident_len,
+};
 use tintin_core::rescale::{self, Factor};
 use tintin_core::rng::{self, Draws};
 use trace::*;
