@@ -14,8 +14,9 @@ pub struct Choice {
 pub enum Learning<'a> {
     /// Every layer with weights from this index on. The weights before stay where they are.
     From(usize),
-    /// These layers, in any order, of each the same rows all the time: these are copied to RAM, and all biases of the layer. All other
-    /// weights stay where they are.
+    /// These layers, in any order, of each the same rows all the time. Of a layer RAM holds all weights and biases, or, where
+    /// [`Slot::apart`](crate::plan::Slot::apart) is true, the rows that learn in rising order and all biases. All other weights stay
+    /// where they are.
     Chosen(&'a [Choice]),
     /// These layers, in any order, of each now these rows and now those: all weights of the layers are copied to RAM.
     Redrawn(&'a [Choice]),
