@@ -136,14 +136,16 @@ def test_random_adaptations_agree_with_the_oracle(data: Any) -> None:
     full = base._engine.plan_choice(1, [(t["layer"], len(t["mantissas"])) for t in weights(base)], None)
     budgets = [2**63 if memory is None else memory, (full["backward_products"] * compute) >> 15]
 
+    policy = draw(st.sampled_from(["tinytrain", "random_channels"]))
+
     def price(taken: dict[int, int]) -> list[float]:
+        named = [(weighted[i], rows) for i, rows in taken.items()]
         try:
-            plan = base._engine.plan_choice(batch, [(weighted[i], rows) for i, rows in taken.items()], memory)
+            plan = base._engine.plan_choice(batch, named, memory, policy == "random_channels")
         except ValueError:
             return [math.inf, math.inf]
         return [plan["ram"], plan["backward_products"]]
 
-    policy = draw(st.sampled_from(["tinytrain", "random_channels"]))
     wanted = {
         "classes": classes, "temperature": temperature, "limits": limits, "batch": batch, "passes": passes,
         "ratio": ratio, "budgets": budgets, "rows": "Drawn" if policy == "random_channels" else "Information",
@@ -304,7 +306,8 @@ def test_memory_is_the_plan_of_the_choice(policy: str, budget: int | None) -> No
         assert policy in ("full", "sparse", "layers", "bias_only", "dynamic") and str(budget) in str(error)
         return
     assert budget is None or found.memory <= budget
-    memory = base.memory(5, choices=found.choices, limit=budget)
+    redrawn = policy if policy in ("random_channels", "dynamic") else None
+    memory = base.memory(5, policy=redrawn, choices=found.choices, limit=budget)
     assert memory.total == found.memory == sum(memory.by_role.values())
     assert {row["layer"] for row in memory.by_layer if row["weights_ram"]} == {t.layer for t in found.trained}
     learning = [t for t in found.trained if 0 < t.count < ROWS[t.layer]]
@@ -316,6 +319,21 @@ def test_memory_is_the_plan_of_the_choice(policy: str, budget: int | None) -> No
             assert base.memory(5, policy=policy, inspect=0.75, limit=budget).total == found.memory
     else:
         assert base.memory(5, policy=policy, choices=found.choices, limit=budget).total == found.memory
+
+
+def test_of_fixed_rows_those_alone_lie_in_ram() -> None:
+    base = Sequential([Linear(40, bias=True), ReLU(), Linear(20, bias=True)], (1, 1, 30), seed=1)
+    apart = base.memory(1, choices=[(0, 7), (2, 20)])
+    whole = base.memory(1, policy="random_channels", choices=[(0, 7), (2, 20)])
+    biases = base.memory(1, policy="bias_only", inspect=0)
+    for memory, first, second in ((apart, 7 * 30 + 40, 820), (whole, 1240, 820), (biases, 40, 20)):
+        assert [row["weights_ram"] for row in memory.by_layer[1:]] == [first, second]
+        assert [row["weights_flash"] for row in memory.by_layer[1:]] == [1240 - first, 820 - second]
+        assert memory.by_role["weights"] == first + second
+        assert memory.total == sum(memory.by_role.values())
+        assert memory.flash_by_role["weights copied to RAM"] == first + second
+    # the sums of the 7 rows and the words of their kernel fit into the workspace of the wider layer
+    assert whole.total - apart.total == 33 * 30
 
 
 def test_full_is_the_plan_of_training() -> None:

@@ -2,11 +2,13 @@
 
 use crate::cut::{items, over};
 use crate::fewshot::{Inspection, RowRate, error_sizes};
+use crate::kernels::as_bytes;
 use crate::layers::{
     BRANCHES, Backward, CHOSEN, Errors, INSPECT, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into,
 };
-use crate::net::{Net, beside, narrow_cut, part, span, span_mut};
+use crate::net::{Net, beside, narrow_cut, own_of, part, span, span_mut};
 use crate::optim::Recipe;
+use crate::own_rows::{OwnErrors, move_errors, resident_len, with_channels};
 use crate::plan::{INPUT, Learns, Slot, SlotScales};
 use crate::rescale::{excess, mask, narrow_by, peak, widened};
 use crate::signs::mask_by;
@@ -64,7 +66,12 @@ impl<const SET: u32> Net<'_, SET> {
                 let x_scale = if slot.source == INPUT { input } else { self.scales[usize::from(slot.source)].y };
                 let scales = &self.scales[i];
                 let start = slot.w - self.base;
-                let w = span_mut(self.weights, start, slot.weights() + slot.biases());
+                let len = if SET & CHOSEN != 0 && slot.apart() {
+                    resident_len(self.slots, i, self.weights.len())
+                } else {
+                    slot.weights() + slot.biases()
+                };
+                let w = span_mut(self.weights, start, len);
                 Update {
                     slot,
                     x: span(self.activations, slot.x, samples * slot.xs.len()),
@@ -100,8 +107,20 @@ impl<const SET: u32> Net<'_, SET> {
         let (from, n) = (&self.slots[source], samples * slot.xs.len());
         let further = SET & BRANCHES != 0 && slot.further[side];
         let at = if further { self.spare } else { from.dy };
+        // a slot that lies apart passes on the errors of the rows in RAM by themselves
+        let own = own_of::<SET>(self.slots, i, self.frozen, self.weights, self.chosen);
+        let len = samples * slot.ys.len();
+        let mut more = None;
+        if SET & CHOSEN != 0
+            && let Some(own) = &own
+        {
+            let dy = span_mut(self.activations, slot.dy, len);
+            let (dy, index, count) = move_errors(slot, own, dy, self.indices, as_bytes(self.workspace));
+            let errors = Errors { dy, index, pool: slot.pool, ps: with_channels(slot.ps, count) };
+            more = (count > 0).then_some(OwnErrors { rows: own.rows, errors });
+        }
         let (others, dx) = beside(self.activations, at, n);
-        let dy = others.span(slot.dy, samples * slot.ys.len());
+        let dy = others.span(slot.dy, len);
         let errors = errors_of::<SET>(slot, dy, self.indices);
         let mut scale = self.scales[i].e;
         let bits = if SET & SIGNS != 0 { from.sign_bytes() } else { 0 };
@@ -124,26 +143,44 @@ impl<const SET: u32> Net<'_, SET> {
                 }
             }
             _ => {
-                let w = &part(self.frozen, self.weights, self.base, slot)[..slot.weights()];
+                let w = own.map_or_else(|| part(self.frozen, self.weights, self.base, slot), |own| own.frozen);
+                let w = &w[..slot.weights()];
                 if let Role::Sums { exponent } = slot.role {
                     scale = scale.times(self.scales[i].w).shifted(exponent);
                 }
                 let masks = Masks { seen, signs };
                 if SET & STREAMED != 0 && slot.twice[1] {
-                    scale = widened(scale, input_errors_twice::<SET>(slot, w, errors, masks, self.words, dx));
+                    scale = widened(scale, input_errors_twice::<SET>(slot, w, errors, more, masks, self.words, dx));
                 } else {
                     let acc = &mut self.words[..n];
                     let each = slot.xs.len();
                     let masks = (items(masks.seen, if masks.seen.is_empty() { 0 } else { each }), items(signs, bits));
-                    let work = (errors, masks, items(&mut *acc, each));
                     let parts = slot.parts(samples, self.threads);
-                    let top = over(work, samples, parts, &|(errors, masks, acc)| {
-                        let masks = Masks { seen: masks.0.slice, signs: masks.1.slice };
-                        input_errors::<SET>(slot, w, errors, masks, acc.slice, 0..slot.xs.h as usize)
-                    });
+                    let whole = 0..slot.xs.h as usize;
+                    let top = if SET & CHOSEN != 0
+                        && let Some(OwnErrors { rows, errors: more }) = more
+                    {
+                        let work = ((errors, more), masks, items(&mut *acc, each));
+                        over(work, samples, parts, &|((errors, more), masks, acc)| {
+                            let masks = Masks { seen: masks.0.slice, signs: masks.1.slice };
+                            let more = Some(OwnErrors { rows, errors: more });
+                            input_errors::<SET>(slot, w, errors, more, masks, acc.slice, whole.clone())
+                        })
+                    } else {
+                        let work = (errors, masks, items(&mut *acc, each));
+                        over(work, samples, parts, &|(errors, masks, acc)| {
+                            let masks = Masks { seen: masks.0.slice, signs: masks.1.slice };
+                            input_errors::<SET>(slot, w, errors, None, masks, acc.slice, whole.clone())
+                        })
+                    };
                     scale = narrow_cut(acc, top, scale, dx, self.threads);
                 }
             }
+        }
+        if SET & CHOSEN != 0
+            && let (Some(own), Some(OwnErrors { errors, .. })) = (own, more)
+        {
+            own.put_back(span_mut(self.activations, slot.dy, len), slot.rows as usize, errors.dy, errors.ps.c as usize);
         }
         if further {
             let (others, sum) = beside(self.activations, from.dy, n);
@@ -177,13 +214,20 @@ fn input_errors<const SET: u32>(
     slot: &Slot,
     w: &[i8],
     errors: Errors<'_>,
+    more: Option<OwnErrors<'_>>,
     masks: Masks<'_>,
     acc: &mut [i32],
     rows: core::ops::Range<usize>,
 ) -> u32 {
     acc.fill(0);
     if slot.sums() {
-        slot.layer.backward_of::<SET>(Backward { w, errors, acc, xs: slot.xs, first: rows.start, rows: rows.len() });
+        let (xs, first, rows) = (slot.xs, rows.start, rows.len());
+        slot.layer.backward_of::<SET>(Backward { w, errors, acc: &mut *acc, xs, first, rows });
+        if SET & CHOSEN != 0
+            && let Some(OwnErrors { rows: w, errors }) = more
+        {
+            slot.layer.backward_of::<SET>(Backward { w, errors, acc: &mut *acc, xs, first, rows });
+        }
     } else if SET & POOL_ALONE != 0 {
         scatter(errors, slot.xs, acc, rows.clone());
     }
@@ -202,6 +246,7 @@ fn input_errors_twice<const SET: u32>(
     slot: &Slot,
     w: &[i8],
     errors: Errors<'_>,
+    more: Option<OwnErrors<'_>>,
     masks: Masks<'_>,
     words: &mut [i32],
     dx: &mut [i8],
@@ -218,7 +263,9 @@ fn input_errors_twice<const SET: u32>(
                 let seen = if seen.is_empty() { seen } else { &seen[s * n + first * row..][..dx.len()] };
                 let signs = if signs.is_empty() { signs } else { span(signs, s * bytes, bytes) };
                 let masks = Masks { seen, signs };
-                let reach = input_errors::<SET>(slot, w, errors.sample(s), masks, acc, first..first + dx.len() / row);
+                let more = more.map(|more| OwnErrors { errors: more.errors.sample(s), ..more });
+                let rows = first..first + dx.len() / row;
+                let reach = input_errors::<SET>(slot, w, errors.sample(s), more, masks, acc, rows);
                 if last {
                     narrow_by(acc, k, dx);
                 } else {

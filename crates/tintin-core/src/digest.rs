@@ -30,6 +30,11 @@ impl Digest {
                 self.byte(byte);
             }
         }
+        self.mantissas(mantissas);
+    }
+
+    /// Adds more of the mantissas of the tensor added last.
+    pub(crate) fn mantissas(&mut self, mantissas: &[i8]) {
         for q in mantissas {
             self.byte(q.cast_unsigned());
         }

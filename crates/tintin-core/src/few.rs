@@ -10,6 +10,7 @@ use crate::fewshot::{Candidate, Prototypes, RowRate};
 use crate::heap::{Model, zeros};
 use crate::loss::Score;
 use crate::optim::Recipe;
+use crate::own_rows::most_workspace;
 use crate::plan::{Options, Slot, SlotScales, empty_slots, most_slots, plan_for};
 use crate::queries::Queries;
 
@@ -81,13 +82,15 @@ impl Workroom {
         let run = |batch| settings.run(batch);
         let inspection = plan_for(origin.layers, origin.input, run(1), Learning::Inspect(settings.first()), slots)?;
         let chooses = matches!(settings.policy, Policy::TinyTrain | Policy::RandomChannels);
+        let batch = settings.batch as usize;
         let fixed = if chooses { Settings { policy: Policy::Full, ..*settings } } else { *settings };
         let count = fixed_choice(origin, &fixed, slots, chosen)?;
-        let learning = Learning::Chosen(&chosen[..count]);
+        let learning = settings.policy.learning(&chosen[..count]);
         let full = plan_for(origin.layers, origin.input, run(settings.batch), learning, slots)?;
-        // what is chosen in part needs masks of its rows, and may be less than all
+        // what is chosen in part needs masks of its rows, may be less than all, and its rows may lie apart
         let masks = slots[..full.slots].iter().map(|slot| (slot.rows as usize).div_ceil(8)).sum::<usize>();
-        Ok((pool_words(&inspection).max(pool_words(&full)) + masks, all))
+        let apart = if chooses { most_workspace(&slots[..full.slots], batch, settings.spacious) } else { 0 };
+        Ok((pool_words(&inspection).max(pool_words(&full)) + masks + apart, all))
     }
 
     /// The memory, lent.

@@ -3,6 +3,7 @@
 use crate::choice::{Choice, Learning};
 use crate::error::PlanError;
 use crate::layers::Layer;
+use crate::own_rows::lay;
 use crate::place::backward_time;
 use crate::plan::Options;
 use crate::rescale::MAX_TERMS;
@@ -18,31 +19,30 @@ pub(crate) const fn follow(
     sizes: &mut Sizes,
 ) -> Result<(), PlanError> {
     let n = sizes.slots;
-    if let Learning::Chosen(choices) = learning {
-        let mut k = 0;
-        while k < choices.len() {
-            let Choice { layer, rows } = choices[k];
-            let mut i = 0;
-            while i < n && slots[i].index != layer {
-                i += 1;
-            }
-            let mut twice = 0;
-            while twice < k && choices[twice].layer != layer {
-                twice += 1;
-            }
-            if twice < k && i < n {
-                return Err(PlanError::new(layer as usize, slots[i].layer, "is chosen to learn twice"));
-            }
-            if i == n || slots[i].rows < rows || rows == 0 && !slots[i].bias {
-                let why = "is chosen to learn, but has not so many rows of weights or no bias";
-                return Err(if (layer as usize) < layers.len() {
-                    PlanError::new(layer as usize, layers[layer as usize], why)
-                } else {
-                    PlanError::list("a layer is chosen to learn that is not there")
-                });
-            }
-            k += 1;
+    let choices = learning.choices();
+    let mut k = 0;
+    while k < choices.len() {
+        let Choice { layer, rows } = choices[k];
+        let mut i = 0;
+        while i < n && slots[i].index != layer {
+            i += 1;
         }
+        let mut twice = 0;
+        while twice < k && choices[twice].layer != layer {
+            twice += 1;
+        }
+        if twice < k && i < n {
+            return Err(PlanError::new(layer as usize, slots[i].layer, "is chosen to learn twice"));
+        }
+        if i == n || slots[i].rows < rows || rows == 0 && !slots[i].bias {
+            let why = "is chosen to learn, but has not so many rows of weights or no bias";
+            return Err(if (layer as usize) < layers.len() {
+                PlanError::new(layer as usize, layers[layer as usize], why)
+            } else {
+                PlanError::list("a layer is chosen to learn that is not there")
+            });
+        }
+        k += 1;
     }
     let (mut first, mut frozen) = (n, sizes.weights);
     let mut i = 0;
@@ -56,10 +56,13 @@ pub(crate) const fn follow(
             first = i;
         }
         if slot.trained() {
-            if let Learning::Chosen(_) = learning {
+            if learning.chooses() {
                 slot.resident = true;
                 slot.w = sizes.resident;
-                sizes.resident += slot.weights() + slot.biases();
+                let rows = rows_of(choices, slot.index);
+                sizes.resident += lay(slot, rows, options.batch as usize, options.whole_maps) + slot.biases();
+                let workspace = slot.workspace * sizes.threads;
+                sizes.workspace = if workspace > sizes.workspace { workspace } else { sizes.workspace };
                 sizes.chosen += slot.chosen();
             } else if frozen > slot.w {
                 frozen = slot.w;
@@ -72,7 +75,7 @@ pub(crate) const fn follow(
         return Err(PlanError::list("no layer is left to train"));
     }
     sizes.frozen = frozen;
-    if !matches!(learning, Learning::Chosen(_)) {
+    if !learning.chooses() {
         sizes.resident = sizes.weights - frozen;
         i = 0;
         while i < n {
@@ -156,6 +159,18 @@ pub(crate) const fn follow(
         return Err(PlanError::new(slots[i].index as usize, slots[i].layer, why));
     }
     Ok(())
+}
+
+/// Rows that were chosen of a layer.
+const fn rows_of(choices: &[Choice], layer: u32) -> u32 {
+    let mut k = 0;
+    while k < choices.len() {
+        if choices[k].layer == layer {
+            return choices[k].rows;
+        }
+        k += 1;
+    }
+    0
 }
 
 /// Whether a slot reads the output of slot `i`, or it is the last.

@@ -1,8 +1,9 @@
 //! The forward pass of a slot with sums: bias, exact sums, pooling strip by strip (N11 to N14). The net narrows what it leaves.
 
 use crate::kernels;
-use crate::layers::{BIAS, Forward, Whole};
+use crate::layers::{BIAS, CHOSEN, Forward, Whole};
 use crate::net::{span, span_mut};
+use crate::own_rows::{Own, with_channels};
 use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, relu, widened};
 use crate::slot::Slot;
 use crate::tensor::Scale;
@@ -10,7 +11,10 @@ use crate::tensor::Scale;
 /// The forward pass of one slot with sums.
 pub(crate) struct SumsCall<'a> {
     pub slot: &'a Slot,
+    /// Weights and biases; of a slot that lies apart those in flash.
     pub w: &'a [i8],
+    /// What lies apart of them.
+    pub own: Option<Own<'a>>,
     pub acc_scale: Scale,
     pub bias_scale: Scale,
 }
@@ -23,7 +27,7 @@ impl SumsCall<'_> {
 
     /// All at once, bias, sums, pool and ReLU, by a kernel that passes over the sums once; gives their largest magnitude.
     pub fn direct<const SET: u32>(&self, x: &[i8], acc: &mut [i32], indices: &mut [i8]) -> Option<u32> {
-        if !kernels::OUTPUTS {
+        if !kernels::OUTPUTS || SET & CHOSEN != 0 && self.own.is_some_and(|own| !own.rows.is_empty()) {
             return None;
         }
         let Slot { pool, relu, xs, ss: ys, ps, .. } = *self.slot;
@@ -97,7 +101,50 @@ impl SumsCall<'_> {
         let slot = self.slot;
         self.fill::<SET>(acc);
         let w = &self.w[..slot.weights()];
+        if SET & CHOSEN != 0
+            && let Some(own) = self.own
+            && !own.rows.is_empty()
+        {
+            let count = own.rows.len() / slot.row as usize;
+            let strip = slot.own_rows() * slot.ss.w as usize * count;
+            let (strip, workspace) = workspace.split_at_mut(strip);
+            slot.layer.forward_of::<SET>(Forward { x, w, acc, workspace, xs: slot.xs, ys: slot.ss, first, rows });
+            self.apart::<SET>(own, x, first, rows, acc, strip, workspace);
+            return;
+        }
         slot.layer.forward_of::<SET>(Forward { x, w, acc, workspace, xs: slot.xs, ys: slot.ss, first, rows });
+    }
+
+    /// The same for the rows that learn of a slot that lies apart: a band of `strip` at a time, into their channels of `acc`.
+    #[allow(clippy::too_many_arguments)] // those of `rows`, and what it has found
+    fn apart<const SET: u32>(
+        &self,
+        own: Own<'_>,
+        x: &[i8],
+        first: usize,
+        rows: usize,
+        acc: &mut [i32],
+        strip: &mut [i32],
+        workspace: &mut [i32],
+    ) {
+        let slot = self.slot;
+        let (count, channels) = (own.rows.len() / slot.row as usize, slot.rows as usize);
+        let (w, ys, line) = (own.rows, with_channels(slot.ss, count), slot.ss.w as usize);
+        let band = strip.len() / (line * count);
+        for (x, acc) in x.chunks_exact(slot.xs.len()).zip(acc.chunks_exact_mut(rows * line * channels)) {
+            for (b, acc) in acc.chunks_mut(band * line * channels).enumerate() {
+                let strip = &mut strip[..acc.len() / channels * count];
+                let (start, rest) = strip.split_at_mut(count);
+                self.aligned::<SET>(own.numbers().map(|o| own.bias.get(o).copied().unwrap_or(0)), start);
+                for rest in rest.chunks_exact_mut(count) {
+                    rest.copy_from_slice(start);
+                }
+                let (first, rows) = (first + b * band, acc.len() / (line * channels));
+                let call = Forward { x, w, acc: strip, workspace: &mut *workspace, xs: slot.xs, ys, first, rows };
+                slot.layer.forward_of::<SET>(call);
+                own.scatter(strip, count, acc, channels);
+            }
+        }
     }
 
     /// Pooled rows from `first` on of one sample, and their winners among those of the sample.
@@ -147,10 +194,24 @@ impl SumsCall<'_> {
             start.fill(0);
             return;
         }
+        let bias = match self.own {
+            Some(own) if SET & CHOSEN != 0 => own.bias,
+            _ => &self.w[self.slot.weights()..],
+        };
+        self.aligned::<SET>(bias.iter().copied(), start);
+    }
+
+    /// Biases as sums start with them (N12).
+    #[inline(always)]
+    fn aligned<const SET: u32>(&self, bias: impl Iterator<Item = i8>, start: &mut [i32]) {
+        if SET & BIAS == 0 || !self.slot.bias {
+            start.fill(0);
+            return;
+        }
         let (acc_scale, b) = (self.acc_scale, self.bias_scale);
         let f = factor(i32::from(b.u) - i32::from(acc_scale.u), i32::from(b.d) - i32::from(acc_scale.d), 1);
         let shift = i32::from(acc_scale.s) - i32::from(b.s) - f.e;
-        for (v, &b) in start.iter_mut().zip(&self.w[self.slot.weights()..]) {
+        for (v, b) in start.iter_mut().zip(bias) {
             *v = align(i32::from(b) * f.m, shift, BIAS_LIMIT);
         }
     }

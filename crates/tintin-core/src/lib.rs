@@ -55,6 +55,7 @@ pub mod loss;
 pub mod model;
 pub mod net;
 pub mod optim;
+mod own_rows;
 mod place;
 pub mod plan;
 pub mod queries;

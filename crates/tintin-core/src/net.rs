@@ -12,6 +12,7 @@ use crate::forward::SumsCall;
 use crate::layers::{ALL, BIAS, BRANCHES, CHOSEN, POOL_ALONE, RELU_ALONE, Role, SIGNS, STREAMED, add_into};
 use crate::loss::{Loss, Score, Target, argmax, cross_entropy, niti_draws, niti_error, squared_error};
 use crate::optim::{ADJUST_EVERY, Recipe, Rule, adjust};
+use crate::own_rows::Own;
 use crate::plan::{INPUT, Learns, Sizes, Slot, SlotScales};
 use crate::rescale::{clip, excess, mask, narrow_below, narrow_by, peak, relu, root, widened};
 use crate::rng::{Draws, INITIAL};
@@ -126,11 +127,11 @@ impl<'m, const SET: u32> Net<'m, SET> {
         *self.state
     }
 
-    /// Draws initial weights (N9) and zeroes the biases of every slot that is not frozen; step 0.
+    /// Draws initial weights (N9) and zeroes the biases of every slot that lies in RAM as a whole; step 0.
     pub fn initialise(&mut self, seed: u32) {
         *self.state = State { seed, step: 0 };
         for (slot, scales) in self.slots.iter().zip(&mut *self.scales) {
-            if slot.rows == 0 || !slot.resident {
+            if slot.rows == 0 || !slot.resident || SET & CHOSEN != 0 && slot.apart() {
                 continue;
             }
             let row = slot.row as usize;
@@ -232,6 +233,9 @@ impl<'m, const SET: u32> Net<'m, SET> {
 
     /// FNV-1a over all weights and scales (N24).
     pub fn digest(&self) -> u64 {
+        if SET & CHOSEN != 0 {
+            return self.digest_by_rows();
+        }
         digest::net(self.slots, self.scales, |slot| part(self.frozen, self.weights, self.base, slot))
     }
 
@@ -247,9 +251,10 @@ impl<'m, const SET: u32> Net<'m, SET> {
             match slot.role {
                 Role::Sums { exponent } => {
                     let acc_scale = scale.times(self.scales[i].w).shifted(exponent);
-                    let w = part(self.frozen, self.weights, self.base, slot);
+                    let own = own_of::<SET>(self.slots, i, self.frozen, self.weights, self.chosen);
+                    let w = own.map_or_else(|| part(self.frozen, self.weights, self.base, slot), |own| own.frozen);
                     let workspace = &mut *self.workspace;
-                    let call = SumsCall { slot, w, acc_scale, bias_scale: self.scales[i].b };
+                    let call = SumsCall { slot, w, own, acc_scale, bias_scale: self.scales[i].b };
                     if SET & STREAMED != 0 && slot.twice[0] {
                         scale = call.streamed::<SET>(x, self.words, workspace, self.indices, y);
                     } else {
@@ -352,8 +357,9 @@ impl<'m, const SET: u32> Net<'m, SET> {
         for (slot, scales) in self.slots.iter().zip(&mut *self.scales).skip(self.first) {
             if if SET & CHOSEN == 0 { slot.trained() } else { matches!(slot.learns, Learns::All | Learns::Bias) } {
                 let start = slot.w - self.base;
-                let w = span_mut(self.weights, start, slot.weights() + slot.biases());
-                let (weights, bias) = w.split_at_mut(slot.weights());
+                // the bias alone lies there if it alone learns
+                let len = if SET & CHOSEN != 0 && slot.apart() { 0 } else { slot.weights() };
+                let (weights, bias) = span_mut(self.weights, start, len + slot.biases()).split_at_mut(len);
                 if SET & CHOSEN == 0 || slot.learns == Learns::All {
                     adjust(weights, &mut scales.w);
                 }
@@ -386,6 +392,18 @@ pub(crate) fn part<'a>(frozen: &'a [i8], weights: &'a [i8], base: usize, slot: &
         (_, true) => span(weights, slot.w - base, len),
         (_, false) => span(frozen, slot.w, len),
     }
+}
+
+/// What of slot `i` lies apart; nothing in nets without such slots.
+#[inline(always)]
+pub(crate) fn own_of<'a, const SET: u32>(
+    slots: &[Slot],
+    i: usize,
+    frozen: &'a [i8],
+    weights: &'a [i8],
+    chosen: &'a [i8],
+) -> Option<Own<'a>> {
+    if SET & CHOSEN == 0 { None } else { Own::of(slots, i, frozen, weights, chosen) }
 }
 
 /// All of an array but a part that is written.

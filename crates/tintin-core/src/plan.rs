@@ -13,6 +13,7 @@ use crate::rescale::MAX_TERMS;
 use crate::shape::Shape;
 
 pub use crate::choice::{Choice, Learning};
+pub use crate::own_rows::resident_len;
 pub use crate::slot::{INPUT, Learns, NONE, Sizes, Slot, SlotScales};
 
 /// Most values of one kind in a plan.
@@ -213,21 +214,22 @@ const fn slot_of(layers: &[Layer], i: usize, from: usize, slots: &[Slot], n: usi
 }
 
 /// What is trained of layer `i`.
-const fn learns(learning: Learning<'_>, training: bool, i: usize, rows: u32) -> Learns {
-    if !training || rows == 0 {
+const fn learns(learning: Learning<'_>, training: bool, i: usize, need: &Need) -> Learns {
+    if !training || need.rows == 0 {
         return Learns::Nothing;
     }
     match learning {
         Learning::From(first) if i >= first => Learns::All,
         Learning::From(_) | Learning::Inspect(_) => Learns::Nothing,
-        Learning::Chosen(choices) => {
+        Learning::Chosen(choices) | Learning::Redrawn(choices) => {
             let mut k = 0;
             while k < choices.len() {
                 if choices[k].layer as usize == i {
                     return match choices[k].rows {
                         0 => Learns::Bias,
-                        some if some < rows => Learns::Rows,
-                        _ => Learns::All,
+                        some if some >= need.rows => Learns::All,
+                        _ if need.apart && matches!(learning, Learning::Chosen(_)) => Learns::RowsApart,
+                        _ => Learns::Rows,
                     };
                 }
                 k += 1;
@@ -340,7 +342,7 @@ const fn assign_slots(
                     row: need.row,
                     fan_out: need.fan_out,
                     bias: need.bias,
-                    learns: learns(learning, options.training, i, need.rows),
+                    learns: learns(learning, options.training, i, &need),
                     inspected: options.training
                         && need.rows > 0
                         && matches!(learning, Learning::Inspect(first) if i >= first),

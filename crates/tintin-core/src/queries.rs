@@ -25,7 +25,8 @@ pub struct Queries<'a> {
 impl<const SET: u32> Net<'_, SET> {
     /// One training step on `queries` under the prototype loss (N31, N25). `scratch`: (2, classes).
     ///
-    /// `rates`, one for every slot, choose the rows of partly trained slots anew by the size of their errors (N37).
+    /// `rates`, one for every slot, choose the rows of partly trained slots anew by the size of their errors (N37): those of a plan for
+    /// [`Learning::Redrawn`](crate::plan::Learning::Redrawn).
     ///
     /// # Panics
     /// As [`train_step`](Net::train_step).

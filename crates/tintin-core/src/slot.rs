@@ -15,10 +15,12 @@ pub const NONE: u16 = u16::MAX - 1;
 pub enum Learns {
     /// Nothing.
     Nothing,
-    /// The bias.
+    /// The bias. The biases alone lie in RAM.
     Bias,
     /// Some rows, and their biases: see [`Slot::chosen`].
     Rows,
+    /// The same, and of the weights these rows alone lie in RAM.
+    RowsApart,
     /// Weights and bias.
     All,
 }
@@ -40,7 +42,7 @@ pub struct Slot {
     pub relu: bool,
     /// Pool taken over, acting on the sums.
     pub pool: Option<MaxPool2d>,
-    /// Pooled rows whose sums are held at a time.
+    /// Pooled rows whose sums are held at a time; without a pool, rows of sums of what lies apart.
     pub band: u32,
     /// Input shape.
     pub xs: Shape,
@@ -68,7 +70,7 @@ pub struct Slot {
     pub passes: [bool; 2],
     /// It is not the first error that gets there, so it is added (N28).
     pub further: [bool; 2],
-    /// The weights lie among those that are trained, not among the frozen ones.
+    /// The weights lie among those that are trained, not among the frozen ones; only some of them if [`apart`](Self::apart).
     pub resident: bool,
     /// Backward needs the output as it is.
     pub kept: bool,
@@ -159,6 +161,11 @@ impl Slot {
         }
     }
 
+    /// Rows of sums of what lies apart that are held at a time.
+    pub(crate) const fn own_rows(&self) -> usize {
+        if self.pool.is_some() { self.strip_rows(self.band as usize) } else { self.band as usize }
+    }
+
     /// Something of it is trained.
     pub const fn trained(&self) -> bool {
         !matches!(self.learns, Learns::Nothing)
@@ -166,12 +173,17 @@ impl Slot {
 
     /// Weights of it are trained.
     pub const fn trains_weights(&self) -> bool {
-        matches!(self.learns, Learns::Rows | Learns::All)
+        matches!(self.learns, Learns::Rows | Learns::RowsApart | Learns::All)
     }
 
     /// Bytes of the bit mask of its chosen rows: bit o % 8 of byte o / 8 for row o. 0 where all rows learn or none.
     pub const fn chosen(&self) -> usize {
-        if matches!(self.learns, Learns::Rows) { (self.rows as usize).div_ceil(8) } else { 0 }
+        if matches!(self.learns, Learns::Rows | Learns::RowsApart) { (self.rows as usize).div_ceil(8) } else { 0 }
+    }
+
+    /// In RAM lie only the rows that learn, if any, one behind the other, and all biases; all rows are among the frozen ones, too.
+    pub const fn apart(&self) -> bool {
+        matches!(self.learns, Learns::Bias | Learns::RowsApart)
     }
 
     /// Bytes of the signs of one sample.
@@ -218,7 +230,7 @@ impl Slot {
         more | further
             | twice
             | match self.learns {
-                Learns::Bias | Learns::Rows => CHOSEN,
+                Learns::Bias | Learns::Rows | Learns::RowsApart => CHOSEN,
                 Learns::Nothing | Learns::All => 0,
             }
             | match self.role {
@@ -273,7 +285,7 @@ pub struct Sizes {
     pub weights: usize,
     /// Those that may lie in flash, i8: the frozen prefix in front, or all where the trained ones were chosen.
     pub frozen: usize,
-    /// Those that must lie in RAM, i8: all others, or the weights of the chosen layers once more.
+    /// Those that must lie in RAM, i8: all others, or what learns of the chosen layers once more.
     pub resident: usize,
     /// Input, outputs and errors, i8: what is not needed at the same time shares bytes.
     pub activations: usize,

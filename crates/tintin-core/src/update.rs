@@ -39,13 +39,14 @@ pub(crate) struct Update<'a> {
 impl Update<'_> {
     pub fn apply<const SET: u32>(mut self, w: &mut [i8]) {
         let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
-        let (weights, bias) = w.split_at_mut(self.slot.weights());
-        let block = if self.gradient_rows == 0 { rows } else { self.gradient_rows.min(rows) };
-        let step = self.state.step;
         if SET & CHOSEN != 0 && self.slot.learns != Learns::All {
+            let (weights, bias) = w.split_at_mut(w.len() - self.slot.biases());
             self.partly::<SET>(weights, bias);
             return;
         }
+        let (weights, bias) = w.split_at_mut(self.slot.weights());
+        let block = if self.gradient_rows == 0 { rows } else { self.gradient_rows.min(rows) };
+        let step = self.state.step;
         match self.recipe.rule {
             Rule::TinTin { margin } => {
                 let a = self.alignment(self.gradient, self.scales.w, margin);
@@ -103,7 +104,7 @@ impl Update<'_> {
         }
     }
 
-    /// Some rows and their biases, or the biases alone (N29).
+    /// Some rows and their biases, or the biases alone (N29). `weights`: all rows, or those that learn where they lie apart.
     fn partly<const SET: u32>(&mut self, weights: &mut [i8], bias: &mut [i8]) {
         let (rows, row) = (self.slot.rows as usize, self.slot.row as usize);
         let (recipe, step) = (self.recipe, self.state.step);
@@ -113,9 +114,10 @@ impl Update<'_> {
         let mut top = 0;
         for last in [!matches!(recipe.rule, Rule::Niti), true] {
             let niti = NitiShift::new(top, recipe.mu(step));
-            for o in (0..learn).filter(|&o| is_set(self.chosen, o)) {
+            for (r, o) in (0..learn).filter(|&o| is_set(self.chosen, o)).enumerate() {
+                let at = if self.slot.apart() { r } else { o };
                 self.rows::<SET>(o..o + 1);
-                let (w, g) = (&mut weights[o * row..][..row], &self.words[..row]);
+                let (w, g) = (&mut weights[at * row..][..row], &self.words[..row]);
                 match recipe.rule {
                     Rule::TinTin { margin } if last => {
                         tintin_row(w, g, self.alignment(self.gradient, self.scales.w, margin), rounding, draws(o));

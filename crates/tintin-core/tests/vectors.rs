@@ -10,7 +10,9 @@ use tintin_core::layers::*;
 use tintin_core::loss::{self, Loss, Target};
 use tintin_core::net::{Memory, Net, State};
 use tintin_core::optim::{self, Alignment, NitiShift};
-use tintin_core::plan::{Choice, Learning, Options, Sizes, Slot, SlotScales, empty_slots, plan, plan_for};
+use tintin_core::plan::{
+    Choice, Learning, Options, Sizes, Slot, SlotScales, empty_slots, plan, plan_for, resident_len,
+};
 use tintin_core::rescale::{self, Factor};
 use tintin_core::rng::{self, Draws};
 use trace::*;
@@ -222,16 +224,22 @@ impl Owner {
         let (mut from, mut at) = (0, self.sizes.bytes() - self.sizes.chosen);
         let Some((choices, rows)) = &self.chosen else { return };
         for slot in &self.slots[..self.sizes.slots] {
-            let len = slot.weights() + slot.biases();
+            let (all, row) = (&self.model.weights()[from..], slot.row as usize);
+            let (weights, bias) = all[..slot.weights() + slot.biases()].split_at(slot.weights());
             if slot.resident {
-                resident[slot.w..][..len].copy_from_slice(&self.model.weights()[from..][..len]);
                 let which = choices.iter().position(|c| c.layer == slot.index).unwrap();
                 for &o in rows[which].iter().filter(|_| slot.chosen() > 0) {
                     bytes[at + o / 8] |= (1u8 << (o % 8)).cast_signed();
                 }
                 at += slot.chosen();
+                let own: Vec<i8> = match slot.apart() {
+                    true => rows[which].iter().flat_map(|&o| weights[o * row..][..row].to_vec()).collect(),
+                    false => weights.to_vec(),
+                };
+                resident[slot.w..][..own.len()].copy_from_slice(&own);
+                resident[slot.w + own.len()..][..bias.len()].copy_from_slice(bias);
             }
-            from += len;
+            from += slot.weights() + slot.biases();
         }
     }
 
@@ -249,13 +257,21 @@ impl Owner {
         let i = self.slots.iter().position(|s| i64::from(s.index) == index && s.rows > 0).unwrap();
         let before = |slots: &[Slot]| slots.iter().map(|s| s.weights() + s.biases()).sum::<usize>();
         let (slot, from) = (self.slots[i], before(&self.slots[..i]));
-        let (all, scales) = match self.chosen {
-            Some(_) if slot.resident => (&self.memory.0[slot.w..], &self.memory.3[..]),
-            Some(_) => (&self.model.weights()[from..], &self.memory.3[..]),
-            None => (&self.model.weights()[from..], self.model.scales()),
-        };
-        let (w, b) = all[..slot.weights() + slot.biases()].split_at(slot.weights());
-        (w.to_vec(), b.to_vec(), scales[i])
+        let all = &self.model.weights()[from..][..slot.weights() + slot.biases()];
+        let (w, b) = all.split_at(slot.weights());
+        let (mut w, mut b) = (w.to_vec(), b.to_vec());
+        let Some((choices, rows)) = &self.chosen else { return (w, b, self.model.scales()[i]) };
+        if slot.resident {
+            let own = &self.memory.0[slot.w..][..resident_len(&self.slots[..self.sizes.slots], i, self.sizes.resident)];
+            let (weights, bias) = own.split_at(own.len() - slot.biases());
+            b.copy_from_slice(bias);
+            let which = choices.iter().position(|c| c.layer == slot.index).unwrap();
+            for (o, row) in weights.chunks(slot.row as usize).enumerate() {
+                let o = if slot.apart() { rows[which][o] } else { o };
+                w[o * row.len()..][..row.len()].copy_from_slice(row);
+            }
+        }
+        (w, b, self.memory.3[i])
     }
 }
 

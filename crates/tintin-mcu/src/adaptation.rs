@@ -468,7 +468,8 @@ pub fn run<const LAYERS: usize>(
     )?;
     let count = fixed_choice(&origin, &Settings { policy: Policy::LastLayer, ..settings }, slots, chosen)?;
     let start = clock();
-    price(&origin, (settings.batch, settings.memory), &chosen[..count], slots)?;
+    let learning = Policy::LastLayer.learning(&chosen[..count]);
+    price(&origin, (settings.batch, settings.memory), learning, slots)?;
     let price = clock() - start;
     let Costs { steps, queries } = costs;
     writeln!(out, "# instructions selection {selection} steps {steps} queries {queries} price {price}")?;

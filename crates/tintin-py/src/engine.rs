@@ -460,15 +460,17 @@ impl Engine {
         few::foresee(py, &*self.lock(py)?, adaptation)
     }
 
-    /// The plan for chosen layers, [(layer, rows), ...]; see `plan`.
+    /// The plan for chosen layers, [(layer, rows), ...]; see `plan`. `redrawn`: which rows learn changes, so whole layers lie in RAM.
+    #[pyo3(signature = (batch_size, choices, limit, redrawn = false))]
     fn plan_choice<'py>(
         &self,
         py: Python<'py>,
         batch_size: u32,
         choices: Vec<(u32, u32)>,
         limit: Option<usize>,
+        redrawn: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        few::plan_choice(py, &*self.lock(py)?, batch_size, &choices, limit)
+        few::plan_choice(py, &*self.lock(py)?, batch_size, &choices, limit, redrawn)
     }
 
     /// Sizes of a plan by role and slots with their shapes and offsets, nothing allocated.

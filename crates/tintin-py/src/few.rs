@@ -151,7 +151,8 @@ pub fn adapt<'py>(
 /// Memory and products of a choice beside those of full training.
 fn costs(out: &Bound<'_, PyDict>, model: &Model, settings: &Settings<'_>, chosen: &[Choice]) -> PyResult<()> {
     let mut slots = vec![empty_slots::<1>()[0]; most_slots(model.layers())];
-    let found = price(&model.origin(), (settings.batch, settings.memory), chosen, &mut slots).map_err(error::plan)?;
+    let found = price(&model.origin(), (settings.batch, settings.memory), settings.policy.learning(chosen), &mut slots)
+        .map_err(error::plan)?;
     out.set_item("memory", found.bytes)?;
     out.set_item("products", found.products)?;
     out.set_item("full_products", full_products(&model.origin(), &mut slots).map_err(error::plan)?)?;
@@ -184,19 +185,20 @@ pub fn foresee<'py>(py: Python<'py>, model: &Model, told: &Adaptation) -> PyResu
     Ok(out)
 }
 
-/// The plan for some choices.
+/// The plan for some choices: of the same rows all the time, or `redrawn`.
 pub fn plan_choice<'py>(
     py: Python<'py>,
     model: &Model,
     batch: u32,
     choices: &[(u32, u32)],
     limit: Option<usize>,
+    redrawn: bool,
 ) -> PyResult<Bound<'py, PyDict>> {
     let choices: Vec<Choice> = choices.iter().map(|&(layer, rows)| Choice { layer, rows }).collect();
     let options = Options::training(batch).ram_limit(limit.unwrap_or(usize::MAX));
+    let learning = if redrawn { Learning::Redrawn(&choices) } else { Learning::Chosen(&choices) };
     let mut slots = vec![empty_slots::<1>()[0]; most_slots(model.layers())];
-    let sizes = plan_for(model.layers(), model.input(), options, Learning::Chosen(&choices), &mut slots)
-        .map_err(error::plan)?;
+    let sizes = plan_for(model.layers(), model.input(), options, learning, &mut slots).map_err(error::plan)?;
     slots.truncate(sizes.slots);
     let plan = crate::memory::describe(py, model.layers(), model.input(), &slots, &sizes)?;
     plan.set_item("backward_products", backward_products(&slots, &choices))?;

@@ -6,7 +6,7 @@ use tintin_core::file::file_len;
 use tintin_core::heap::planned;
 use tintin_core::layers::{Layer, RECORD};
 use tintin_core::net::State;
-use tintin_core::plan::{INPUT, Options, Sizes, Slot};
+use tintin_core::plan::{INPUT, Options, Sizes, Slot, resident_len};
 use tintin_core::shape::Shape;
 
 use crate::error;
@@ -31,8 +31,9 @@ pub fn describe<'py>(
     plan.set_item("input", input.len().saturating_mul(sizes.batch))?;
     plan.set_item("input_kept", slots.iter().any(|slot| slot.source == INPUT && slot.trains_weights()))?;
     let list = PyList::empty(py);
-    for slot in slots {
-        list.append(slot_dict(py, slot, sizes.batch)?)?;
+    for (i, slot) in slots.iter().enumerate() {
+        let resident = resident_len(slots, i, sizes.resident);
+        list.append(slot_dict(py, slot, resident, sizes.batch)?)?;
     }
     plan.set_item("slots_used", list)?;
     Ok(plan)
@@ -58,8 +59,8 @@ fn sizes_dict<'py>(py: Python<'py>, sizes: &Sizes) -> PyResult<Bound<'py, PyDict
     Ok(plan)
 }
 
-/// What a slot needs, in elements: of its own, or of a buffer all share.
-fn slot_dict<'py>(py: Python<'py>, slot: &Slot, batch: usize) -> PyResult<Bound<'py, PyDict>> {
+/// What a slot needs, in elements, `resident` of them weights in RAM: of its own, or of a buffer all share.
+fn slot_dict<'py>(py: Python<'py>, slot: &Slot, resident: usize, batch: usize) -> PyResult<Bound<'py, PyDict>> {
     let times = |len: usize| batch.saturating_mul(len);
     let output = times(slot.ys.len());
     let entry = PyDict::new(py);
@@ -68,7 +69,7 @@ fn slot_dict<'py>(py: Python<'py>, slot: &Slot, batch: usize) -> PyResult<Bound<
     entry.set_item("weights", slot.weights().saturating_add(slot.biases()))?;
     entry.set_item("tensors", [slot.rows > 0, slot.bias].into_iter().filter(|has| *has).count())?;
     entry.set_item("taped", slot.taped)?;
-    entry.set_item("resident", slot.resident)?;
+    entry.set_item("resident", resident)?;
     entry.set_item("kept", slot.kept)?;
     entry.set_item("signs", times(slot.sign_bytes()))?;
     entry.set_item("chosen", slot.chosen())?;

@@ -11,7 +11,8 @@ use crate::fewshot::{Candidate, Inspection, Price, Prototypes, RowRate, choose, 
 use crate::kernels::as_bytes;
 use crate::loss::Score;
 use crate::net::{Memory, Net, State};
-use crate::plan::{Learns, Options, Sizes, Slot, SlotScales, plan_for};
+use crate::own_rows::each_run;
+use crate::plan::{Options, Sizes, Slot, SlotScales, plan_for};
 use crate::queries::Queries;
 use crate::rng::shuffle;
 
@@ -132,8 +133,8 @@ impl<'m> Adapter<'m> {
         }
         let full = full_products(&self.origin, slots).map_err(AdaptError::Plan)?;
         let budget = Price { bytes: self.settings.memory, products: (full * u64::from(self.settings.compute)) >> 15 };
-        let (origin, terms) = (&self.origin, (self.settings.batch, self.settings.memory));
-        let ask = |choices: &[Choice]| price(origin, terms, choices, slots).ok();
+        let (origin, terms, policy) = (&self.origin, (self.settings.batch, self.settings.memory), self.settings.policy);
+        let ask = |choices: &[Choice]| price(origin, terms, policy.learning(choices), slots).ok();
         self.choices = choose(&mut candidates[..count], self.settings.ratio, budget, chosen, ask);
         if self.choices == 0 {
             return Err(self.least(count, budget, full));
@@ -149,10 +150,11 @@ impl<'m> Adapter<'m> {
             let most = (u64::from(candidate.rows) * u64::from(self.settings.ratio)).div_ceil(1 << 15);
             let rows = u32::try_from(most.div_ceil(8)).unwrap_or(candidate.rows);
             let choice = [Choice { layer: candidate.layer, rows }];
+            let learning = self.settings.policy.learning(&choice);
             let terms = |limit| (self.settings.batch, limit);
-            let Ok(mut found) = price(&self.origin, terms(u64::MAX), &choice, slots) else { continue };
+            let Ok(mut found) = price(&self.origin, terms(u64::MAX), learning, slots) else { continue };
             // no plan takes a single byte: the error tells the least it can do with
-            if let Err(PlanError { bytes: Some((least, _)), .. }) = price(&self.origin, terms(1), &choice, slots) {
+            if let Err(PlanError { bytes: Some((least, _)), .. }) = price(&self.origin, terms(1), learning, slots) {
                 found.bytes = least as u64;
             }
             let less = |old: Option<u64>, new: u64| Some(old.map_or(new, |old| old.min(new)));
@@ -172,22 +174,26 @@ impl<'m> Adapter<'m> {
         }
     }
 
-    /// Plans for the choice and copies its weights; rows that stay the same are marked.
+    /// Plans for the choice, marks rows that stay the same, and copies what learns.
     fn start(&mut self) -> Result<(), AdaptError> {
         let Origin { layers, input, weights, .. } = self.origin;
         let options = self.settings.run(self.settings.batch);
         let Room { slots, chosen, .. } = &mut self.room;
-        self.sizes = plan_for(layers, input, options, Learning::Chosen(&chosen[..self.choices]), slots)
-            .map_err(AdaptError::Plan)?;
+        let learning = self.settings.policy.learning(&chosen[..self.choices]);
+        self.sizes = plan_for(layers, input, options, learning, slots).map_err(AdaptError::Plan)?;
         self.fits()?;
-        let Policy::Dynamic { least, most } = self.settings.policy else {
-            let (net, _) = self.parts();
-            copy(net, weights);
+        if let Policy::Dynamic { least, most } = self.settings.policy {
+            self.room.rates.fill(RowRate::new(least.into(), most.into()));
+        } else {
             self.mark();
-            return Ok(());
-        };
-        self.room.rates.fill(RowRate::new(least.into(), most.into()));
-        copy(self.parts().0, weights);
+        }
+        let (net, _) = self.parts();
+        for i in 0..net.slots.len() {
+            each_run(net.slots, i, net.weights.len(), net.chosen, |from, own| {
+                let len = own.len();
+                net.weights[own].copy_from_slice(&weights[from..][..len]);
+            });
+        }
         Ok(())
     }
 
@@ -199,9 +205,11 @@ impl<'m> Adapter<'m> {
         let slots = &room.slots[..sizes.slots];
         let net = net_in(origin, slots, &sizes, room.pool, room.scales, state);
         let (mut at, mut information) = (0, 0);
-        for (slot, from, _) in placed(slots) {
-            let rows = slot.rows as usize;
-            if slot.learns == Learns::Rows {
+        let mut next = 0;
+        for slot in slots {
+            let (rows, from) = (slot.rows as usize, next);
+            next += slot.weights() + slot.biases();
+            if slot.chosen() > 0 {
                 let count =
                     room.chosen[..choices].iter().find(|c| c.layer == slot.index).map_or(rows, |c| c.rows as usize);
                 let mask = &mut net.chosen[at..][..slot.chosen()];
@@ -336,11 +344,12 @@ impl<'m> Adapter<'m> {
         self.support.labels.len().div_ceil(self.settings.batch as usize) * self.settings.passes as usize
     }
 
-    /// Calls `f` with every slot that learns, where its weights lie among all weights, and its weights and biases.
+    /// Calls `f` with every run of weights and biases in RAM: its slot, where it lies among all weights, and the run. A layer of which the
+    /// same rows learn all the time has one for each of them, and one of its biases.
     pub fn each_resident(&mut self, mut f: impl FnMut(&Slot, usize, &[i8])) {
         let (net, _) = self.parts();
-        for (slot, from, len) in placed(net.slots).filter(|(slot, ..)| slot.resident) {
-            f(slot, from, &net.weights[slot.w..][..len]);
+        for (i, slot) in net.slots.iter().enumerate().filter(|(_, slot)| slot.resident) {
+            each_run(net.slots, i, net.weights.len(), net.chosen, |from, own| f(slot, from, &net.weights[own]));
         }
     }
 
@@ -377,22 +386,6 @@ fn net_in<'a>(
     let (weights, bytes) = as_bytes(bytes).split_at_mut(sizes.resident);
     let words = &mut words[..sizes.all_words()];
     Net::new(slots, sizes, Memory { frozen: origin.weights, weights, bytes, words, scales, state })
-}
-
-/// Every slot, where its weights and biases lie among all of them, and how many they are.
-fn placed(slots: &[Slot]) -> impl Iterator<Item = (&Slot, usize, usize)> {
-    slots.iter().scan(0, |next, slot| {
-        let (from, len) = (*next, slot.weights() + slot.biases());
-        *next += len;
-        Some((slot, from, len))
-    })
-}
-
-/// Copies what learns from all weights.
-fn copy(net: Net<'_>, weights: &[i8]) {
-    for (slot, from, len) in placed(net.slots).filter(|(slot, ..)| slot.resident) {
-        net.weights[slot.w..][..len].copy_from_slice(&weights[from..][..len]);
-    }
 }
 
 /// Squared length of a row of weights.

@@ -30,7 +30,7 @@ pub fn backward_products(slots: &[Slot], choices: &[Choice]) -> u64 {
         let products = slot.products() as u64;
         let learning = match slot.learns {
             Learns::All => products,
-            Learns::Rows => {
+            Learns::Rows | Learns::RowsApart => {
                 let rows = choices.iter().find(|c| c.layer == slot.index).map_or(slot.rows, |c| c.rows);
                 products * u64::from(rows) / u64::from(slot.rows)
             }
@@ -40,7 +40,7 @@ pub fn backward_products(slots: &[Slot], choices: &[Choice]) -> u64 {
     })
 }
 
-/// What a plan for `choices` costs: memory, and the products of a backward pass. Above `limit` bytes sums are computed twice instead of
+/// What a plan for a choice costs ([`Policy::learning`]): memory, and the products of a backward pass. Above `limit` bytes sums are computed twice instead of
 /// held, as on a device.
 ///
 /// # Errors
@@ -48,12 +48,12 @@ pub fn backward_products(slots: &[Slot], choices: &[Choice]) -> u64 {
 pub fn price(
     origin: &Origin<'_>,
     (batch, limit): (u32, u64),
-    choices: &[Choice],
+    learning: Learning<'_>,
     slots: &mut [Slot],
 ) -> Result<Price, PlanError> {
     let options = Options::training(batch).ram_limit(limit_of(limit));
-    let sizes = plan_for(origin.layers, origin.input, options, Learning::Chosen(choices), slots)?;
-    Ok(Price { bytes: sizes.ram() as u64, products: backward_products(&slots[..sizes.slots], choices) })
+    let sizes = plan_for(origin.layers, origin.input, options, learning, slots)?;
+    Ok(Price { bytes: sizes.ram() as u64, products: backward_products(&slots[..sizes.slots], learning.choices()) })
 }
 
 /// Bytes as a limit of plans.

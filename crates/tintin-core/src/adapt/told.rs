@@ -1,6 +1,6 @@
 //! What an adaptation is told, and the memory it is lent.
 
-use crate::choice::Choice;
+use crate::choice::{Choice, Learning};
 use crate::error::AdaptError;
 use crate::fewshot::{Candidate, RowRate, prototypes};
 use crate::layers::Layer;
@@ -66,6 +66,14 @@ pub enum Policy<'a> {
 }
 
 impl Policy<'_> {
+    /// What a plan is told of the choices of this policy: where rows change, whole layers lie in RAM.
+    pub const fn learning(self, choices: &[Choice]) -> Learning<'_> {
+        match self {
+            Self::RandomChannels | Self::Dynamic { .. } => Learning::Redrawn(choices),
+            _ => Learning::Chosen(choices),
+        }
+    }
+
     /// Needs an inspection.
     pub(super) const fn inspects(self) -> bool {
         matches!(self, Self::TinyTrain | Self::RandomChannels | Self::Layers(_))

@@ -114,6 +114,7 @@ impl Conv2d {
             backward_terms: area * rows,
             bias: self.bias,
             workspace: kernels::quad_words(row),
+            apart: true,
         })
     }
 

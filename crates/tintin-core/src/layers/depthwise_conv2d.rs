@@ -81,6 +81,7 @@ impl DepthwiseConv2d {
             backward_terms: area,
             bias: self.bias,
             workspace: 0,
+            apart: false,
         })
     }
 

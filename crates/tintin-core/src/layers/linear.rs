@@ -53,6 +53,7 @@ impl Linear {
             backward_terms: rows,
             bias: self.bias,
             workspace: matmul_words(row),
+            apart: true,
         })
     }
 }

@@ -73,12 +73,14 @@ pub struct Need {
     pub bias: bool,
     /// Words of workspace for the kernels.
     pub workspace: u32,
+    /// A row reads all of the input, so some rows make a layer of their own: the same with fewer outputs.
+    pub apart: bool,
 }
 
 impl Need {
     /// A layer without weights, bias or workspace.
     pub const fn plain(ys: Shape, role: Role) -> Self {
-        Self { ys, role, rows: 0, row: 0, fan_out: 0, backward_terms: 0, bias: false, workspace: 0 }
+        Self { ys, role, rows: 0, row: 0, fan_out: 0, backward_terms: 0, bias: false, workspace: 0, apart: false }
     }
 }
 

@@ -26,6 +26,8 @@ POLICIES = (
 )  # fmt: skip
 #: of these, those told what to train, and those that choose by the samples
 CHOSEN_BY_HAND, CHOSEN_BY_SAMPLES = ("sparse", "layers"), ("tinytrain", "random_channels")
+#: those that train now these rows and now those, and so copy whole layers to RAM
+REDRAWN = ("random_channels", "dynamic")
 #: a share of one, as the engine counts it
 _ONE = 1 << 15
 #: learning shift of an adaptation, chosen on validation classes (`docs/results.md`)
@@ -189,7 +191,7 @@ def planned(
 ) -> list[tuple[int, int]]:
     """What a policy will train, as far as it is known without samples."""
     if choices is not None:
-        if policy not in (None, *CHOSEN_BY_HAND, *CHOSEN_BY_SAMPLES):
+        if policy not in (None, *CHOSEN_BY_HAND, *CHOSEN_BY_SAMPLES, *REDRAWN):
             raise ValueError(f"policy {policy!r} takes no choices")
         return checked(net, choices)
     if policy in CHOSEN_BY_SAMPLES:

@@ -136,11 +136,10 @@ def from_plan(plan: dict[str, Any], batch_size: int, training: bool) -> Memory:
     rows = [_row(None, "input", plan["input"], kept=plan["input_kept"])]
     for slot in slots:
         row = _row(slot["layer"], slot["name"], slot["output"], kept=slot["kept"])
-        in_ram = slot["resident"]
         row |= {
             "weights": slot["weights"],
-            "weights_ram": slot["weights"] if in_ram else 0,
-            "weights_flash": 0 if in_ram else slot["weights"],
+            "weights_ram": slot["resident"],
+            "weights_flash": slot["weights"] - slot["resident"],
             "signs": slot["signs"],
             "chosen": slot["chosen"],
             "indices": slot["indices"],

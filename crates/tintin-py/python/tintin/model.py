@@ -125,7 +125,9 @@ class Sequential:
 
         policy: the plan of an adaptation that trains by this policy (see `adapt`); those that choose by the samples
         ("tinytrain", "random_channels") need `choices`, [(layer, number of rows), ...], such as `Adapted.choices`, and
-        stay below their memory_budget whatever they choose. inspect: as in `adapt`.
+        stay below their memory_budget whatever they choose. Of a layer of which some rows learn these rows alone lie in
+        RAM, but all of them where the policy changes them as it learns: tell it beside the choices of "random_channels"
+        and "dynamic". inspect: as in `adapt`.
         """
         batch_size = _checks.count("batch_size", batch_size)
         if limit is not None:
@@ -134,7 +136,7 @@ class Sequential:
             if train_from != 0 or not training:
                 raise ValueError("policy and choices tell what is trained: leave out train_from and training=False")
             named = _adapt.planned(self, policy, choices, batch_size, inspect)
-            plan = self._engine.plan_choice(batch_size, named, limit)
+            plan = self._engine.plan_choice(batch_size, named, limit, policy in _adapt.REDRAWN)
             return _memory.from_plan(plan, batch_size, True)
         plan = self._engine.plan(batch_size, _checks.count("train_from", train_from, 0), bool(training), limit)
         return _memory.from_plan(plan, batch_size, training)
