@@ -85,6 +85,9 @@ impl Workroom {
         let batch = settings.batch as usize;
         let fixed = if chooses { Settings { policy: Policy::Full, ..*settings } } else { *settings };
         let count = fixed_choice(origin, &fixed, slots, chosen)?;
+        if settings.policy == Policy::Nothing {
+            return Ok((pool_words(&inspection), all)); // which prediction needs no more than
+        }
         let learning = settings.policy.learning(&chosen[..count]);
         let full = plan_for(origin.layers, origin.input, run(settings.batch), learning, slots)?;
         // what is chosen in part needs masks of its rows, may be less than all, and its rows may lie apart

@@ -225,7 +225,8 @@ impl<'t> Task<'t> {
         let memory = u32_at(head, 44);
         Settings {
             policy: match self.kind {
-                Kind::Nothing | Kind::LastLayer => Policy::LastLayer,
+                Kind::Nothing => Policy::Nothing,
+                Kind::LastLayer => Policy::LastLayer,
                 Kind::Full => Policy::Full,
                 Kind::BiasOnly => Policy::BiasOnly,
                 Kind::Sparse => Policy::Sparse(choices),
@@ -287,33 +288,6 @@ pub fn learn(
     for x in task.queries.chunks_exact(task.header.input.len()) {
         let start = clock();
         let class = adapter.classify(x, task.support.exponent);
-        costs.queries += clock() - start;
-        writeln!(out, "class {class}")?;
-    }
-    Ok(costs)
-}
-
-/// Prototypes of the net as it is, and the classes they give to the queries.
-fn compare(
-    mut net: Net<'_>,
-    mut prototypes: Prototypes<'_>,
-    dots: &mut [i32],
-    task: &Task<'_>,
-    out: &mut dyn Write,
-    clock: &mut dyn FnMut() -> u64,
-) -> Result<Costs, Error> {
-    let Support { x, exponent, labels, .. } = task.support;
-    let (start, mut costs) = (clock(), Costs::default());
-    prototypes.clear();
-    for (x, &label) in x.chunks_exact(net.input_len()).zip(labels) {
-        prototypes.add(net.predict(x, exponent).mantissas, label);
-    }
-    prototypes.finish();
-    costs.steps = clock() - start;
-    writeln!(out, "step 0 {:#018x}", net.digest())?;
-    for x in task.queries.chunks_exact(net.input_len()) {
-        let start = clock();
-        let class = prototypes.classify(net.predict(x, exponent).mantissas, dots);
         costs.queries += clock() - start;
         writeln!(out, "class {class}")?;
     }
@@ -407,53 +381,31 @@ pub fn run<const LAYERS: usize>(
     pool.fill(UNTOUCHED);
 
     let state_and_scales = size_of::<State>() + size_of_val::<[SlotScales]>(&scales[..used]);
-    let (costs, selection, sizes, first);
-    if task.kind == Kind::Nothing {
-        plan(layers, input, Options::inference(), slots)?;
-        (sizes, first, selection) = (inference, inference, 0);
-        let words = pool_words(&sizes);
-        if pool.len() < words {
-            return Err(Error::Adapt(AdaptError::Room { needed: 4 * words, room: 4 * pool.len() }));
-        }
-        scales[..used].copy_from_slice(origin.scales);
-        let (bytes, words) = pool.split_at_mut((sizes.resident + sizes.bytes()).div_ceil(4));
-        let memory = Memory {
-            frozen: origin.weights,
-            weights: &mut [],
-            bytes: &mut cast_slice_mut(bytes)[..sizes.bytes()],
-            words: &mut words[..sizes.all_words()],
-            scales: &mut scales[..used],
-            state: &mut State { ..state },
-        };
-        let net = Net::new(slots, &sizes, memory);
-        costs = compare(net, Prototypes::new(sums, units, needs.features), scratch, &task, out, clock)?;
-    } else {
-        let inspects = matches!(task.kind, Kind::TinyTrain | Kind::Layers | Kind::RandomChannels);
-        let limit = usize::try_from(settings.memory).unwrap_or(usize::MAX);
-        let (look, last) = (Options::training(1).ram_limit(limit), Learning::Inspect(settings.inspect));
-        first = if inspects { plan_for(layers, input, look, last, slots)? } else { Sizes::default() };
-        let room = Room {
-            slots: &mut *slots,
-            scales: &mut scales[..used],
-            pool: &mut *pool,
-            order,
-            queries,
-            labels: batch,
-            sums,
-            units,
-            scratch,
-            information,
-            exponents: &mut exponents[..used],
-            candidates: &mut candidates[..used],
-            chosen: &mut chosen[..n],
-            rates: &mut rates[..used],
-        };
-        let start = clock();
-        let mut adapter = Adapter::new(origin, task.support, settings, room)?;
-        selection = clock() - start;
-        costs = learn(&mut adapter, &task, out, clock)?;
-        sizes = *adapter.sizes();
-    }
+    let inspects = matches!(task.kind, Kind::TinyTrain | Kind::Layers | Kind::RandomChannels);
+    let limit = usize::try_from(settings.memory).unwrap_or(usize::MAX);
+    let (look, last) = (Options::training(1).ram_limit(limit), Learning::Inspect(settings.inspect));
+    let first = if inspects { plan_for(layers, input, look, last, slots)? } else { Sizes::default() };
+    let lent = Room {
+        slots: &mut *slots,
+        scales: &mut scales[..used],
+        pool: &mut *pool,
+        order,
+        queries,
+        labels: batch,
+        sums,
+        units,
+        scratch,
+        information,
+        exponents: &mut exponents[..used],
+        candidates: &mut candidates[..used],
+        chosen: &mut chosen[..n],
+        rates: &mut rates[..used],
+    };
+    let start = clock();
+    let mut adapter = Adapter::new(origin, task.support, settings, lent)?;
+    let selection = clock() - start;
+    let costs = learn(&mut adapter, &task, out, clock)?;
+    let sizes = *adapter.sizes();
     let touched = pool.iter().rposition(|&word| word != UNTOUCHED).map_or(0, |last| last + 1);
     let planned = pool_words(&sizes).max(pool_words(&first));
     writeln!(

@@ -141,15 +141,12 @@ fn lent_memory_and_the_heap_agree() {
             words.nth(1).unwrap().parse::<usize>().unwrap()
         };
         assert!(word("used") - word("plan") < 4 && word("touched") <= word("pool"), "{text}");
-        if kind == Kind::Nothing {
-            assert_eq!(told.len(), 1 + 6, "{text}");
-            continue;
-        }
         let mut expected = String::new();
         let words = words(&bytes);
         run_on_host(bytemuck::cast_slice(&words), &mut expected).unwrap();
         assert_eq!(told, expected.lines().collect::<Vec<_>>(), "{name}");
-        assert_eq!(told.iter().filter(|line| line.contains("correct")).count(), 9, "{name}");
+        let steps = if kind == Kind::Nothing { 0 } else { 9 };
+        assert_eq!(told.iter().filter(|line| line.contains("correct")).count(), steps, "{name}");
     }
 }
 

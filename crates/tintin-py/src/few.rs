@@ -81,6 +81,7 @@ impl Adaptation {
 impl Adaptation {
     fn settings(&self, spacious: bool) -> PyResult<Settings<'_>> {
         let policy = match self.policy.as_str() {
+            "none" => Policy::Nothing,
             "full" => Policy::Full,
             "last_layer" => Policy::LastLayer,
             "bias_only" => Policy::BiasOnly,

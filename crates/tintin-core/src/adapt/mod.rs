@@ -63,7 +63,11 @@ impl<'m> Adapter<'m> {
         }
         adapter.room.scales.copy_from_slice(origin.scales);
         if settings.policy.inspects() {
-            adapter.plan(settings.run(1), Learning::Inspect(settings.first()))?;
+            let look = Learning::Inspect(settings.first());
+            // what a device would refuse, a host refuses too
+            plan_for(origin.layers, origin.input, settings.held(1), look, adapter.room.slots)
+                .map_err(AdaptError::Plan)?;
+            adapter.plan(settings.run(1), look)?;
             adapter.inspect();
         }
         if matches!(settings.policy, Policy::TinyTrain | Policy::RandomChannels) {
@@ -123,13 +127,20 @@ impl<'m> Adapter<'m> {
         let Room { slots, scales, information, exponents, candidates, chosen, .. } = &mut self.room;
         let n = self.sizes.slots;
         let mut count = 0;
+        let mut any = false;
         let mut table = Inspection::new(information, &mut exponents[..n], &slots[..n]);
         for (i, slot) in slots[..n].iter().enumerate().filter(|(_, slot)| slot.inspected) {
             let scale = scales[i].y.times(scales[i].e);
             let parameters = (slot.weights() + slot.biases()) as u64;
             let score = table.slot(i).score(scale, parameters, slot.products() as u64);
+            any |= score.is_some();
             candidates[count] = Candidate { layer: slot.index, rows: slot.rows, score };
             count += 1;
+        }
+        if !any {
+            // not a sample has any error: there is nothing to learn, and that is no failure
+            self.settings.policy = Policy::Nothing;
+            return Ok(());
         }
         let full = full_products(&self.origin, slots).map_err(AdaptError::Plan)?;
         let budget = Price { bytes: self.settings.memory, products: (full * u64::from(self.settings.compute)) >> 15 };
@@ -177,11 +188,18 @@ impl<'m> Adapter<'m> {
     /// Plans for the choice, marks rows that stay the same, and copies what learns.
     fn start(&mut self) -> Result<(), AdaptError> {
         let Origin { layers, input, weights, .. } = self.origin;
-        let options = self.settings.run(self.settings.batch);
+        let nothing = self.settings.policy == Policy::Nothing;
+        let options =
+            if nothing { self.settings.run(1).with_training(false) } else { self.settings.run(self.settings.batch) };
         let Room { slots, chosen, .. } = &mut self.room;
         let learning = self.settings.policy.learning(&chosen[..self.choices]);
         self.sizes = plan_for(layers, input, options, learning, slots).map_err(AdaptError::Plan)?;
         self.fits()?;
+        if nothing {
+            self.settings.passes = 0;
+            self.centre();
+            return Ok(());
+        }
         if let Policy::Dynamic { least, most } = self.settings.policy {
             self.room.rates.fill(RowRate::new(least.into(), most.into()));
         } else {

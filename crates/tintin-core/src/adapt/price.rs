@@ -40,7 +40,7 @@ pub fn backward_products(slots: &[Slot], choices: &[Choice]) -> u64 {
     })
 }
 
-/// What a plan for a choice costs ([`Policy::learning`]): memory, and the products of a backward pass. Above `limit` bytes sums are computed twice instead of
+/// What a plan for a choice costs ([`Policy::learning`]; of none: what prediction does): memory, and the products of a backward pass. Above `limit` bytes sums are computed twice instead of
 /// held, as on a device.
 ///
 /// # Errors
@@ -51,7 +51,8 @@ pub fn price(
     learning: Learning<'_>,
     slots: &mut [Slot],
 ) -> Result<Price, PlanError> {
-    let options = Options::training(batch).ram_limit(limit_of(limit));
+    let options = if learning.choices().is_empty() { Options::inference() } else { Options::training(batch) };
+    let options = options.ram_limit(limit_of(limit));
     let sizes = plan_for(origin.layers, origin.input, options, learning, slots)?;
     Ok(Price { bytes: sizes.ram() as u64, products: backward_products(&slots[..sizes.slots], learning.choices()) })
 }
@@ -98,7 +99,7 @@ pub fn fixed_choice(
                 choices.iter().find(|c| c.layer == slot.index).map(|c| c.rows)
             }
             Policy::Dynamic { most, .. } => late.then_some(((slot.rows * u32::from(most)) >> 15).max(1)),
-            Policy::TinyTrain | Policy::RandomChannels => None,
+            Policy::Nothing | Policy::TinyTrain | Policy::RandomChannels => None,
         };
         if let Some(rows) = rows {
             chosen[count] = Choice { layer: slot.index, rows };

@@ -42,6 +42,8 @@ pub struct Support<'a> {
 /// What of the net learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy<'a> {
+    /// Nothing: the prototypes of the net as it is.
+    Nothing,
     /// Every layer with weights.
     Full,
     /// The last layer with weights (TinyOL, arXiv 2103.08295).
@@ -103,7 +105,7 @@ pub struct Settings<'a> {
     pub passes: u32,
     /// How weights move.
     pub recipe: Recipe,
-    /// Run with room for speed: for hosts. Prices stay those of the least memory, bits stay the same.
+    /// Run with room for speed: for hosts. Prices and what is refused stay those of the least memory, bits stay the same.
     pub spacious: bool,
 }
 
@@ -118,8 +120,12 @@ impl Settings<'_> {
 
     /// The options of a plan that runs.
     pub(crate) fn run(&self, batch: u32) -> Options {
-        let options = Options::training(batch);
-        if self.spacious { options.spacious() } else { options.ram_limit(limit_of(self.memory)) }
+        if self.spacious { Options::training(batch).spacious() } else { self.held(batch) }
+    }
+
+    /// The same where memory is held to.
+    pub(super) fn held(&self, batch: u32) -> Options {
+        Options::training(batch).ram_limit(limit_of(self.memory))
     }
 }
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: what `Sequential.adapt` may train
 POLICIES = (
-    "full", "last_layer", "bias_only", "sparse", "tinytrain", "layers", "random_channels", "dynamic",
+    "none", "full", "last_layer", "bias_only", "sparse", "tinytrain", "layers", "random_channels", "dynamic",
 )  # fmt: skip
 #: of these, those told what to train, and those that choose by the samples
 CHOSEN_BY_HAND, CHOSEN_BY_SAMPLES = ("sparse", "layers"), ("tinytrain", "random_channels")
@@ -58,7 +58,7 @@ class Adapted:
 
     net: the adapted net. classes: the labels of the support set, rising. prototypes: (classes, features) int16, each of
     length 2^14: a sample belongs to the class whose prototype has the smallest angle to its features.
-    trained: the layers that learned. memory: bytes of RAM of the plan that learned; products: multiply-accumulates of
+    trained: the layers that learned; none under "none", or where no sample had any error. memory: bytes of RAM of the plan that learned; products: multiply-accumulates of
     one sample's backward pass, full_products: of that of full training. losses: mean loss of every step in nats;
     accuracies: share of its queries that were right; digests: of the net after every step.
     """
@@ -104,7 +104,8 @@ class Adapted:
         return float(np.mean(found == y))
 
     def __repr__(self) -> str:
-        layers = ", ".join(f"{t.layer} ({t.count} rows)" if t.count else f"{t.layer} (bias)" for t in self.trained)
+        parts = (f"{t.layer} ({t.count} rows)" if t.count else f"{t.layer} (bias)" for t in self.trained)
+        layers = ", ".join(parts) or "none"
         share = self.products / self.full_products
         return (
             f"Adapted({len(self.classes)} classes, {len(self.losses)} steps; layers {layers}; {self.memory:,} bytes of "
@@ -182,7 +183,8 @@ def adapt(net: Sequential, x: Samples, y: Any, told: _tintin.Adaptation, batch_s
         net._engine.foresee(told)  # a budget that does not hold is told before anything is trained
     engine, found = net._engine.adapt(array, exponent, labels.astype(np.uint16), len(classes), told)
     batches = -(-len(labels) // batch_size)
-    sizes = [(i + 1) * len(labels) // batches - i * len(labels) // batches for i in range(batches)] * steps
+    sizes = [(i + 1) * len(labels) // batches - i * len(labels) // batches for i in range(batches)]
+    sizes *= len(found["losses"]) // batches  # no step where nothing is to be learned
     return Adapted(Sequential._of(engine), classes.astype(np.int64), found, sizes)
 
 
