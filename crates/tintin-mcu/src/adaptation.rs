@@ -21,11 +21,11 @@ use core::fmt::{self, Write};
 use core::mem::take;
 use tintin_core::adapt::{Adapter, Origin, Policy, Room, Settings, Support, fixed_choice, needs, pool_words, price};
 use tintin_core::error::{AdaptError, FileError, PlanError};
-use tintin_core::fewshot::{Candidate, Prototypes, RowRate};
+use tintin_core::fewshot::{Candidate, RowRate};
 use tintin_core::file::{self, Header, RECIPE, Weights, unpack_recipe};
 use tintin_core::kernels::as_mantissas;
 use tintin_core::layers::{Flatten, Layer};
-use tintin_core::net::{Memory, Net, State};
+use tintin_core::net::State;
 use tintin_core::optim::Recipe;
 use tintin_core::plan::{Choice, Learning, Options, Sizes, Slot, SlotScales, empty_slots, plan, plan_for};
 

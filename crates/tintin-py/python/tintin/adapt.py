@@ -161,7 +161,7 @@ def settings(
     )
 
 
-def adapt(net: Sequential, x: Samples, y: Any, told: _tintin.Adaptation, batch_size: int, steps: int) -> Adapted:
+def adapt(net: Sequential, x: Samples, y: Any, told: _tintin.Adaptation, batch_size: int) -> Adapted:
     """Runs it."""
     from .model import Sequential
 

@@ -136,6 +136,8 @@ class Sequential:
             if train_from != 0 or not training:
                 raise ValueError("policy and choices tell what is trained: leave out train_from and training=False")
             named = _adapt.planned(self, policy, choices, batch_size, inspect)
+            if not named:
+                return _memory.from_plan(self._engine.plan(1, 0, False, limit), 1, False)
             plan = self._engine.plan_choice(batch_size, named, limit, policy in _adapt.REDRAWN)
             return _memory.from_plan(plan, batch_size, True)
         plan = self._engine.plan(batch_size, _checks.count("train_from", train_from, 0), bool(training), limit)
@@ -311,7 +313,7 @@ class Sequential:
         least 2 samples. Prototypes of the classes are made of the samples; the same samples moved by up to `shift`
         places (0 to 255, or a pair down, right) are the queries it learns from.
 
-        policy: what learns.
+        policy: what learns. "none": nothing, the prototypes are those of the net as it is.
         "tinytrain": layers by Fisher information over their cost while both budgets hold, in them the rows with most
         information (arXiv 2307.09988). memory_budget: bytes of RAM of the training plan; None: any. compute_budget:
         share of the multiply-accumulates of a full backward pass. ratio: most of a layer's rows that learn.
@@ -323,7 +325,7 @@ class Sequential:
         (arXiv 2407.10734).
 
         steps: passes over the support set, batch_size queries at a time. optimizer: `TinTin` at a constant rate unless
-        told. temperature: of the softmax over cosines, a power of two up to 64. inspect: index of the first layer that
+        told. Where no sample has any error nothing learns, either. temperature: of the softmax over cosines, a power of two up to 64. inspect: index of the first layer that
         may learn, or as a float the share of the layers with weights, from the last. Ctrl-C stops it.
 
         Raises TypeError or ValueError for samples and settings out of range, and for a budget too small for any layer,
@@ -335,7 +337,7 @@ class Sequential:
             batch_size=batch_size, optimizer=optimizer, temperature=temperature, shift=shift, ratio=ratio,
             inspect=inspect, choices=choices, rows=rows,
         )  # fmt: skip
-        return _adapt.adapt(self, x_support, y_support, told, batch_size, steps)
+        return _adapt.adapt(self, x_support, y_support, told, batch_size)
 
     def fit_episodes(
         self,
