@@ -45,9 +45,9 @@ class Counting(oracle.Model):
         super().__init__(LAYERS, (28, 28, 1), SEED)
         self.counts: dict[str, int] = {}
 
-    def update(self, block, dy, dy_scale, kept, recipe):  # type: ignore[no-untyped-def]
+    def update(self, block, dy, dy_scale, kept, recipe, rows):  # type: ignore[no-untyped-def]
         self.counts[NAMES[block.index]] = sum(v != 0 for sample in dy for v in sample)
-        super().update(block, dy, dy_scale, kept, recipe)
+        super().update(block, dy, dy_scale, kept, recipe, rows)
 
 
 def count(steps: int) -> list[dict[str, int | str]]:

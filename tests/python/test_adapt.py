@@ -159,7 +159,16 @@ def test_random_adaptations_agree_with_the_oracle(data: Any) -> None:
     except ValueError as error:
         assert "no layer fits" in str(error)
         slots = other.inspect(x.tolist(), labels, other.prototypes(x.tolist(), labels, classes), recipe)
-        assert not oracle.choose([s["score"] for s in slots], [s["d"] for s in slots], ratio, budgets, price)
+        if oracle.choose([s["score"] for s in slots], [s["d"] for s in slots], ratio, budgets, price):
+            # then it is the inspection that does not fit
+            least = re.findall(r"the smallest memory_budget is (\d+)", str(error))
+            assert memory is not None and memory < int(least[0])
+        return
+    if not found.trained:
+        slots = other.inspect(x.tolist(), labels, other.prototypes(x.tolist(), labels, classes), recipe)
+        assert all(slot["score"] is None for slot in slots)
+        assert found.digests == [] and found.net.to_bytes() == base.to_bytes()
+        assert found.memory == base.memory(training=False).total and found.products == 0
         return
     _, done = other.adapt(x.tolist(), labels, wanted, recipe, price)
     assert {t.layer: list(t.rows) for t in found.trained} == done[0]["chosen"]
@@ -384,7 +393,7 @@ def test_a_budget_too_small_tells_the_smallest_that_works(policy: str, budgets: 
     found = adapted(policy, base, **{**budgets, name: least})
     assert len(found.trained) == 1
     if name == "memory_budget":
-        assert found.memory == least
+        assert found.memory <= least  # the inspection may need more
         refused(ValueError, f"is {least}", call=lambda: adapted(policy, base, memory_budget=least - 1))
     else:
         assert found.products <= least * found.full_products

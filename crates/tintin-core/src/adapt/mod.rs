@@ -65,8 +65,10 @@ impl<'m> Adapter<'m> {
         if settings.policy.inspects() {
             let look = Learning::Inspect(settings.first());
             // what a device would refuse, a host refuses too
-            plan_for(origin.layers, origin.input, settings.held(1), look, adapter.room.slots)
-                .map_err(AdaptError::Plan)?;
+            let held = plan_for(origin.layers, origin.input, settings.held(1), look, adapter.room.slots);
+            if let Err(error) = held {
+                return Err(adapter.too_small(error, look));
+            }
             adapter.plan(settings.run(1), look)?;
             adapter.inspect();
         }
@@ -151,6 +153,38 @@ impl<'m> Adapter<'m> {
             return Err(self.least(count, budget, full));
         }
         Ok(())
+    }
+
+    /// The error of a budget that the inspection does not fit into: what would do for it and for a layer.
+    fn too_small(&mut self, error: PlanError, look: Learning<'_>) -> AdaptError {
+        let (PlanError { bytes: Some((needed, _)), .. }, Origin { layers, input, .. }) = (error, self.origin) else {
+            return AdaptError::Plan(error);
+        };
+        let Room { slots, candidates, .. } = &mut self.room;
+        let Ok(sizes) = plan_for(layers, input, Options::training(1), look, slots) else {
+            return AdaptError::Plan(error);
+        };
+        let mut count = 0;
+        for slot in slots[..sizes.slots].iter().filter(|slot| slot.inspected) {
+            candidates[count] = Candidate { layer: slot.index, rows: slot.rows, score: Some(0) };
+            count += 1;
+        }
+        let full = match full_products(&self.origin, slots) {
+            Ok(full) => full,
+            Err(error) => return AdaptError::Plan(error),
+        };
+        match self.least(count, self.budget(full), full) {
+            AdaptError::Budget { memory, compute, least_memory, least_compute } => {
+                let least_memory = least_memory.map(|bytes| bytes.max(needed as u64));
+                AdaptError::Budget { memory, compute, least_memory, least_compute }
+            }
+            other => other,
+        }
+    }
+
+    /// What a choice may cost, if full training takes so many products.
+    fn budget(&self, full: u64) -> Price {
+        Price { bytes: self.settings.memory, products: (full * u64::from(self.settings.compute)) >> 15 }
     }
 
     /// The error of a budget in which no layer fits: what would do.
