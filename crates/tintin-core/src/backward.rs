@@ -8,7 +8,7 @@ use crate::layers::{
 };
 use crate::net::{Net, narrow_cut, own_of, part, span, span_mut, two};
 use crate::optim::Recipe;
-use crate::own_rows::{OwnErrors, move_errors, resident_len, with_channels};
+use crate::own_rows::{OwnErrors, backward_of, move_errors, resident_len, with_channels};
 use crate::plan::{INPUT, Learns, Slot, SlotScales};
 use crate::rescale::{excess, mask, narrow_by, peak, widened};
 use crate::signs::mask_by;
@@ -217,11 +217,13 @@ fn input_errors<const SET: u32>(
     acc.fill(0);
     if slot.sums() {
         let (xs, first, rows) = (slot.xs, rows.start, rows.len());
-        slot.layer.backward_of::<SET>(Backward { w, errors, acc: &mut *acc, xs, first, rows });
-        if SET & CHOSEN != 0
-            && let Some(OwnErrors { rows: w, errors }) = more
-        {
+        if SET & CHOSEN == 0 {
             slot.layer.backward_of::<SET>(Backward { w, errors, acc: &mut *acc, xs, first, rows });
+        } else {
+            backward_of::<SET>(slot, Backward { w, errors, acc: &mut *acc, xs, first, rows });
+            if let Some(OwnErrors { rows: w, errors }) = more {
+                backward_of::<SET>(slot, Backward { w, errors, acc: &mut *acc, xs, first, rows });
+            }
         }
     } else if SET & POOL_ALONE != 0 {
         scatter(errors, slot.xs, acc, rows.clone());

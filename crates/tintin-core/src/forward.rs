@@ -3,7 +3,7 @@
 use crate::kernels;
 use crate::layers::{BIAS, CHOSEN, Forward, Whole};
 use crate::net::{span, span_mut};
-use crate::own_rows::{Own, with_channels};
+use crate::own_rows::{Own, forward_of, with_channels};
 use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, relu, widened};
 use crate::slot::Slot;
 use crate::tensor::Scale;
@@ -101,18 +101,18 @@ impl SumsCall<'_> {
         let slot = self.slot;
         self.fill::<SET>(acc);
         let w = &self.w[..slot.weights()];
-        if SET & CHOSEN != 0
-            && let Some(own) = self.own
-            && !own.rows.is_empty()
-        {
-            let count = own.rows.len() / slot.row as usize;
-            let strip = slot.own_rows() * slot.ss.w as usize * count;
-            let (strip, workspace) = workspace.split_at_mut(strip);
+        if SET & CHOSEN == 0 {
             slot.layer.forward_of::<SET>(Forward { x, w, acc, workspace, xs: slot.xs, ys: slot.ss, first, rows });
-            self.apart::<SET>(own, x, first, rows, acc, strip, workspace);
             return;
         }
-        slot.layer.forward_of::<SET>(Forward { x, w, acc, workspace, xs: slot.xs, ys: slot.ss, first, rows });
+        let own = self.own.filter(|own| !own.rows.is_empty());
+        let count = own.map_or(0, |own| own.rows.len() / slot.row as usize);
+        let (strip, workspace) = workspace.split_at_mut(slot.own_rows() * slot.ss.w as usize * count);
+        let (xs, ys) = (slot.xs, slot.ss);
+        forward_of::<SET>(slot, Forward { x, w, acc: &mut *acc, workspace: &mut *workspace, xs, ys, first, rows });
+        if let Some(own) = own {
+            self.apart::<SET>(own, x, first, rows, acc, strip, workspace);
+        }
     }
 
     /// The same for the rows that learn of a slot that lies apart: a band of `strip` at a time, into their channels of `acc`.
@@ -141,7 +141,7 @@ impl SumsCall<'_> {
                 }
                 let (first, rows) = (first + b * band, acc.len() / (line * channels));
                 let call = Forward { x, w, acc: strip, workspace: &mut *workspace, xs: slot.xs, ys, first, rows };
-                slot.layer.forward_of::<SET>(call);
+                forward_of::<SET>(slot, call);
                 own.scatter(strip, count, acc, channels);
             }
         }

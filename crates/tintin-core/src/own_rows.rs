@@ -12,7 +12,7 @@
 
 use crate::digest::Digest;
 use crate::fewshot::is_set;
-use crate::layers::{BIAS, Errors};
+use crate::layers::{BIAS, Backward, Errors, Forward};
 use crate::net::{Net, part, span, span_mut};
 use crate::shape::Shape;
 use crate::slot::{Learns, Slot};
@@ -101,6 +101,18 @@ pub(crate) struct OwnErrors<'a> {
     pub rows: &'a [i8],
     /// (samples, places, K).
     pub errors: Errors<'a>,
+}
+
+/// The layer's sums, for nets with slots that lie apart: these run their kernel twice, and one copy of the layers keeps flash small.
+#[inline(never)]
+pub(crate) fn forward_of<const SET: u32>(slot: &Slot, call: Forward<'_>) {
+    slot.layer.forward_of::<SET>(call);
+}
+
+/// The same for its input errors.
+#[inline(never)]
+pub(crate) fn backward_of<const SET: u32>(slot: &Slot, call: Backward<'_>) {
+    slot.layer.backward_of::<SET>(call);
 }
 
 /// Shape `shape` of `count` channels.
