@@ -135,7 +135,7 @@ impl SumsCall<'_> {
             for (b, acc) in acc.chunks_mut(band * line * channels).enumerate() {
                 let strip = &mut strip[..acc.len() / channels * count];
                 let (start, rest) = strip.split_at_mut(count);
-                self.aligned::<SET>(own.numbers().map(|o| own.bias.get(o).copied().unwrap_or(0)), start);
+                self.aligned_once::<SET>(&mut own.numbers().map(|o| own.bias.get(o).copied().unwrap_or(0)), start);
                 for rest in rest.chunks_exact_mut(count) {
                     rest.copy_from_slice(start);
                 }
@@ -194,20 +194,27 @@ impl SumsCall<'_> {
             start.fill(0);
             return;
         }
-        let bias = match self.own {
-            Some(own) if SET & CHOSEN != 0 => own.bias,
-            _ => &self.w[self.slot.weights()..],
-        };
-        self.aligned::<SET>(bias.iter().copied(), start);
+        if SET & CHOSEN == 0 {
+            self.aligned(self.w[self.slot.weights()..].iter().copied(), start);
+        } else {
+            let bias = self.own.map_or_else(|| &self.w[self.slot.weights()..], |own| own.bias);
+            self.aligned_once::<SET>(&mut bias.iter().copied(), start);
+        }
+    }
+
+    /// `aligned` in one copy, or 0 without biases.
+    #[inline(never)]
+    fn aligned_once<const SET: u32>(&self, bias: &mut dyn Iterator<Item = i8>, start: &mut [i32]) {
+        if SET & BIAS == 0 || !self.slot.bias {
+            start.fill(0);
+        } else {
+            self.aligned(bias, start);
+        }
     }
 
     /// Biases as sums start with them (N12).
     #[inline(always)]
-    fn aligned<const SET: u32>(&self, bias: impl Iterator<Item = i8>, start: &mut [i32]) {
-        if SET & BIAS == 0 || !self.slot.bias {
-            start.fill(0);
-            return;
-        }
+    fn aligned(&self, bias: impl Iterator<Item = i8>, start: &mut [i32]) {
         let (acc_scale, b) = (self.acc_scale, self.bias_scale);
         let f = factor(i32::from(b.u) - i32::from(acc_scale.u), i32::from(b.d) - i32::from(acc_scale.d), 1);
         let shift = i32::from(acc_scale.s) - i32::from(b.s) - f.e;
