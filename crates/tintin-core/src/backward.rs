@@ -8,7 +8,7 @@ use crate::layers::{
 };
 use crate::net::{Net, beside, narrow_cut, own_of, part, span, span_mut};
 use crate::optim::Recipe;
-use crate::own_rows::{OwnErrors, move_errors, resident_len, with_channels};
+use crate::own_rows::{OwnErrors, backward_of, move_errors, resident_len};
 use crate::plan::{INPUT, Learns, Slot, SlotScales};
 use crate::rescale::{excess, mask, narrow_by, peak, widened};
 use crate::signs::mask_by;
@@ -110,14 +110,14 @@ impl<const SET: u32> Net<'_, SET> {
         // a slot that lies apart passes on the errors of the rows in RAM by themselves
         let own = own_of::<SET>(self.slots, i, self.frozen, self.weights, self.chosen);
         let len = samples * slot.ys.len();
-        let mut more = None;
+        let mut more = OwnErrors::NONE;
         if SET & CHOSEN != 0
             && let Some(own) = &own
         {
-            let dy = span_mut(self.activations, slot.dy, len);
-            let (dy, index, count) = move_errors(slot, own, dy, self.indices, as_bytes(self.workspace));
-            let errors = Errors { dy, index, pool: slot.pool, ps: with_channels(slot.ps, count) };
-            more = (count > 0).then_some(OwnErrors { rows: own.rows, errors });
+            let index = span_mut(self.indices, slot.indices, if slot.pool.is_some() { len } else { 0 });
+            let moved = as_bytes(self.workspace);
+            let count = move_errors(slot, own, span_mut(self.activations, slot.dy, len), index, moved, false);
+            more = OwnErrors::new(slot, own, moved, len, count);
         }
         let (others, dx) = beside(self.activations, at, n);
         let dy = others.span(slot.dy, len);
@@ -157,20 +157,18 @@ impl<const SET: u32> Net<'_, SET> {
                     let masks = (items(masks.seen, if masks.seen.is_empty() { 0 } else { each }), items(signs, bits));
                     let parts = slot.parts(samples, self.threads);
                     let whole = 0..slot.xs.h as usize;
-                    let top = if SET & CHOSEN != 0
-                        && let Some(OwnErrors { rows, errors: more }) = more
-                    {
-                        let work = ((errors, more), masks, items(&mut *acc, each));
-                        over(work, samples, parts, &|((errors, more), masks, acc)| {
-                            let masks = Masks { seen: masks.0.slice, signs: masks.1.slice };
-                            let more = Some(OwnErrors { rows, errors: more });
-                            input_errors::<SET>(slot, w, errors, more, masks, acc.slice, whole.clone())
-                        })
-                    } else {
+                    let top = if SET & CHOSEN == 0 {
                         let work = (errors, masks, items(&mut *acc, each));
                         over(work, samples, parts, &|(errors, masks, acc)| {
                             let masks = Masks { seen: masks.0.slice, signs: masks.1.slice };
-                            input_errors::<SET>(slot, w, errors, None, masks, acc.slice, whole.clone())
+                            input_errors::<SET>(slot, w, errors, OwnErrors::NONE, masks, acc.slice, whole.clone())
+                        })
+                    } else {
+                        let work = ((errors, more.errors), masks, items(&mut *acc, each));
+                        over(work, samples, parts, &|((errors, own), masks, acc)| {
+                            let masks = Masks { seen: masks.0.slice, signs: masks.1.slice };
+                            let more = OwnErrors { errors: own, ..more };
+                            input_errors::<SET>(slot, w, errors, more, masks, acc.slice, whole.clone())
                         })
                     };
                     scale = narrow_cut(acc, top, scale, dx, self.threads);
@@ -178,9 +176,10 @@ impl<const SET: u32> Net<'_, SET> {
             }
         }
         if SET & CHOSEN != 0
-            && let (Some(own), Some(OwnErrors { errors, .. })) = (own, more)
+            && let Some(own) = &own
         {
-            own.put_back(span_mut(self.activations, slot.dy, len), slot.rows as usize, errors.dy, errors.ps.c as usize);
+            let index = span_mut(self.indices, slot.indices, if slot.pool.is_some() { len } else { 0 });
+            move_errors(slot, own, span_mut(self.activations, slot.dy, len), index, as_bytes(self.workspace), true);
         }
         if further {
             let (others, sum) = beside(self.activations, from.dy, n);
@@ -214,7 +213,7 @@ fn input_errors<const SET: u32>(
     slot: &Slot,
     w: &[i8],
     errors: Errors<'_>,
-    more: Option<OwnErrors<'_>>,
+    more: OwnErrors<'_>,
     masks: Masks<'_>,
     acc: &mut [i32],
     rows: core::ops::Range<usize>,
@@ -222,11 +221,13 @@ fn input_errors<const SET: u32>(
     acc.fill(0);
     if slot.sums() {
         let (xs, first, rows) = (slot.xs, rows.start, rows.len());
-        slot.layer.backward_of::<SET>(Backward { w, errors, acc: &mut *acc, xs, first, rows });
-        if SET & CHOSEN != 0
-            && let Some(OwnErrors { rows: w, errors }) = more
-        {
+        if SET & CHOSEN == 0 {
             slot.layer.backward_of::<SET>(Backward { w, errors, acc: &mut *acc, xs, first, rows });
+        } else {
+            backward_of::<SET>(slot, Backward { w, errors, acc: &mut *acc, xs, first, rows });
+            if let OwnErrors { rows: w @ [_, ..], errors } = more {
+                backward_of::<SET>(slot, Backward { w, errors, acc: &mut *acc, xs, first, rows });
+            }
         }
     } else if SET & POOL_ALONE != 0 {
         scatter(errors, slot.xs, acc, rows.clone());
@@ -246,7 +247,7 @@ fn input_errors_twice<const SET: u32>(
     slot: &Slot,
     w: &[i8],
     errors: Errors<'_>,
-    more: Option<OwnErrors<'_>>,
+    more: OwnErrors<'_>,
     masks: Masks<'_>,
     words: &mut [i32],
     dx: &mut [i8],
@@ -263,7 +264,7 @@ fn input_errors_twice<const SET: u32>(
                 let seen = if seen.is_empty() { seen } else { &seen[s * n + first * row..][..dx.len()] };
                 let signs = if signs.is_empty() { signs } else { span(signs, s * bytes, bytes) };
                 let masks = Masks { seen, signs };
-                let more = more.map(|more| OwnErrors { errors: more.errors.sample(s), ..more });
+                let more = if SET & CHOSEN == 0 { more } else { OwnErrors { errors: more.errors.sample(s), ..more } };
                 let rows = first..first + dx.len() / row;
                 let reach = input_errors::<SET>(slot, w, errors.sample(s), more, masks, acc, rows);
                 if last {

@@ -3,7 +3,7 @@
 use crate::kernels;
 use crate::layers::{BIAS, CHOSEN, Forward, Whole};
 use crate::net::{span, span_mut};
-use crate::own_rows::{Own, with_channels};
+use crate::own_rows::{Own, forward_of, with_channels};
 use crate::rescale::{BIAS_LIMIT, align, excess, factor, narrow_by, peak, relu, widened};
 use crate::slot::Slot;
 use crate::tensor::Scale;
@@ -101,18 +101,18 @@ impl SumsCall<'_> {
         let slot = self.slot;
         self.fill::<SET>(acc);
         let w = &self.w[..slot.weights()];
-        if SET & CHOSEN != 0
-            && let Some(own) = self.own
-            && !own.rows.is_empty()
-        {
-            let count = own.rows.len() / slot.row as usize;
-            let strip = slot.own_rows() * slot.ss.w as usize * count;
-            let (strip, workspace) = workspace.split_at_mut(strip);
+        if SET & CHOSEN == 0 {
             slot.layer.forward_of::<SET>(Forward { x, w, acc, workspace, xs: slot.xs, ys: slot.ss, first, rows });
-            self.apart::<SET>(own, x, first, rows, acc, strip, workspace);
             return;
         }
-        slot.layer.forward_of::<SET>(Forward { x, w, acc, workspace, xs: slot.xs, ys: slot.ss, first, rows });
+        let own = self.own.filter(|own| !own.rows.is_empty());
+        let count = own.map_or(0, |own| own.rows.len() / slot.row as usize);
+        let (strip, workspace) = workspace.split_at_mut(slot.own_rows() * slot.ss.w as usize * count);
+        let (xs, ys) = (slot.xs, slot.ss);
+        forward_of::<SET>(slot, Forward { x, w, acc: &mut *acc, workspace: &mut *workspace, xs, ys, first, rows });
+        if let Some(own) = own {
+            self.apart::<SET>(own, x, first, rows, acc, strip, workspace);
+        }
     }
 
     /// The same for the rows that learn of a slot that lies apart: a band of `strip` at a time, into their channels of `acc`.
@@ -135,13 +135,13 @@ impl SumsCall<'_> {
             for (b, acc) in acc.chunks_mut(band * line * channels).enumerate() {
                 let strip = &mut strip[..acc.len() / channels * count];
                 let (start, rest) = strip.split_at_mut(count);
-                self.aligned::<SET>(own.numbers().map(|o| own.bias.get(o).copied().unwrap_or(0)), start);
+                self.aligned_once::<SET>(&mut own.numbers().map(|o| own.bias.get(o).copied().unwrap_or(0)), start);
                 for rest in rest.chunks_exact_mut(count) {
                     rest.copy_from_slice(start);
                 }
                 let (first, rows) = (first + b * band, acc.len() / (line * channels));
                 let call = Forward { x, w, acc: strip, workspace: &mut *workspace, xs: slot.xs, ys, first, rows };
-                slot.layer.forward_of::<SET>(call);
+                forward_of::<SET>(slot, call);
                 own.scatter(strip, count, acc, channels);
             }
         }
@@ -194,20 +194,27 @@ impl SumsCall<'_> {
             start.fill(0);
             return;
         }
-        let bias = match self.own {
-            Some(own) if SET & CHOSEN != 0 => own.bias,
-            _ => &self.w[self.slot.weights()..],
-        };
-        self.aligned::<SET>(bias.iter().copied(), start);
+        if SET & CHOSEN == 0 {
+            self.aligned(self.w[self.slot.weights()..].iter().copied(), start);
+        } else {
+            let bias = self.own.map_or_else(|| &self.w[self.slot.weights()..], |own| own.bias);
+            self.aligned_once::<SET>(&mut bias.iter().copied(), start);
+        }
+    }
+
+    /// `aligned` in one copy, or 0 without biases.
+    #[inline(never)]
+    fn aligned_once<const SET: u32>(&self, bias: &mut dyn Iterator<Item = i8>, start: &mut [i32]) {
+        if SET & BIAS == 0 || !self.slot.bias {
+            start.fill(0);
+        } else {
+            self.aligned(bias, start);
+        }
     }
 
     /// Biases as sums start with them (N12).
     #[inline(always)]
-    fn aligned<const SET: u32>(&self, bias: impl Iterator<Item = i8>, start: &mut [i32]) {
-        if SET & BIAS == 0 || !self.slot.bias {
-            start.fill(0);
-            return;
-        }
+    fn aligned(&self, bias: impl Iterator<Item = i8>, start: &mut [i32]) {
         let (acc_scale, b) = (self.acc_scale, self.bias_scale);
         let f = factor(i32::from(b.u) - i32::from(acc_scale.u), i32::from(b.d) - i32::from(acc_scale.d), 1);
         let shift = i32::from(acc_scale.s) - i32::from(b.s) - f.e;

@@ -12,10 +12,11 @@
 
 use crate::digest::Digest;
 use crate::fewshot::is_set;
-use crate::layers::{BIAS, Errors};
+use crate::layers::{Backward, Errors, Forward};
 use crate::net::{Net, part, span, span_mut};
 use crate::shape::Shape;
 use crate::slot::{Learns, Slot};
+use crate::tensor::Scale;
 
 /// Weights of a slot that lies apart.
 #[derive(Clone, Copy)]
@@ -32,6 +33,7 @@ pub(crate) struct Own<'a> {
 
 impl<'a> Own<'a> {
     /// Of slot `i` of a plan of chosen layers, if it lies apart.
+    #[inline(never)]
     pub fn of(slots: &[Slot], i: usize, frozen: &'a [i8], weights: &'a [i8], chosen: &'a [i8]) -> Option<Self> {
         let slot = &slots[i];
         if !slot.apart() {
@@ -60,35 +62,20 @@ impl<'a> Own<'a> {
     /// Sums of the rows that learn, (places, K), into their channels of `acc`, (places, channels).
     pub fn scatter(&self, own: &[i32], count: usize, acc: &mut [i32], channels: usize) {
         for (r, o) in self.numbers().take(count).enumerate() {
-            for (acc, own) in acc.chunks_exact_mut(channels).zip(own.chunks_exact(count)) {
-                acc[o] = own[r];
+            for (acc, own) in acc.iter_mut().skip(o).step_by(channels).zip(own.iter().skip(r).step_by(count)) {
+                *acc = *own;
             }
         }
     }
 
-    /// Errors of the rows that learn, from their channels of `dy`, (places, channels), into `moved`, (places, K); 0 stays behind.
-    pub fn take(&self, dy: &mut [i8], channels: usize, moved: &mut [i8], count: usize) {
+    /// Swaps the values of the rows that learn, in their channels of `all`, (places, channels), for those of `moved`, (places, K).
+    #[inline(never)]
+    fn swap(&self, all: &mut [i8], channels: usize, moved: &mut [i8], count: usize) {
         for (r, o) in self.numbers().take(count).enumerate() {
-            for (dy, moved) in dy.chunks_exact_mut(channels).zip(moved.chunks_exact_mut(count)) {
-                moved[r] = core::mem::take(&mut dy[o]);
-            }
-        }
-    }
-
-    /// What [`take`](Self::take) took, back to where it was.
-    pub fn put_back(&self, dy: &mut [i8], channels: usize, moved: &[i8], count: usize) {
-        for (r, o) in self.numbers().take(count).enumerate() {
-            for (dy, moved) in dy.chunks_exact_mut(channels).zip(moved.chunks_exact(count)) {
-                dy[o] = moved[r];
-            }
-        }
-    }
-
-    /// Winners of the rows that learn: the same as `take`, and they stay where they are.
-    pub fn copy(&self, index: &[i8], channels: usize, moved: &mut [i8], count: usize) {
-        for (r, o) in self.numbers().take(count).enumerate() {
-            for (index, moved) in index.chunks_exact(channels).zip(moved.chunks_exact_mut(count)) {
-                moved[r] = index[o];
+            let (mut from, mut to) = (o, r);
+            while let (Some(from_value), Some(to_value)) = (all.get_mut(from), moved.get_mut(to)) {
+                core::mem::swap(from_value, to_value);
+                (from, to) = (from + channels, to + count);
             }
         }
     }
@@ -101,6 +88,34 @@ pub(crate) struct OwnErrors<'a> {
     pub rows: &'a [i8],
     /// (samples, places, K).
     pub errors: Errors<'a>,
+}
+
+impl<'a> OwnErrors<'a> {
+    /// Those of a slot that does not lie apart, or of which no row learns.
+    pub const NONE: Self =
+        Self { rows: &[], errors: Errors { dy: &[], index: &[], pool: None, ps: Shape::new(0, 0, 0) } };
+
+    /// `count` rows and what was set aside of `len` errors.
+    pub fn new(slot: &Slot, own: &Own<'a>, moved: &'a [i8], len: usize, count: usize) -> Self {
+        if count == 0 {
+            return Self::NONE;
+        }
+        let (dy, rest) = moved.split_at(len / slot.rows as usize * count);
+        let index = if slot.pool.is_some() { span(rest, 0, dy.len()) } else { &[] };
+        Self { rows: own.rows, errors: Errors { dy, index, pool: slot.pool, ps: with_channels(slot.ps, count) } }
+    }
+}
+
+/// The layer's sums, for nets with slots that lie apart: these run their kernel twice, and one copy of the layers keeps flash small.
+#[inline(never)]
+pub(crate) fn forward_of<const SET: u32>(slot: &Slot, call: Forward<'_>) {
+    slot.layer.forward_of::<SET>(call);
+}
+
+/// The same for its input errors.
+#[inline(never)]
+pub(crate) fn backward_of<const SET: u32>(slot: &Slot, call: Backward<'_>) {
+    slot.layer.backward_of::<SET>(call);
 }
 
 /// Shape `shape` of `count` channels.
@@ -126,6 +141,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// Of slot `i` of a plan of chosen layers; `resident` is the length of all that lies in RAM.
+    #[inline(never)]
     pub fn of(slots: &[Slot], i: usize, resident: usize) -> Self {
         let before = &slots[..i];
         Self {
@@ -153,7 +169,7 @@ pub(crate) fn each_run(
     i: usize,
     resident: usize,
     masks: &[i8],
-    mut f: impl FnMut(usize, core::ops::Range<usize>),
+    f: &mut dyn FnMut(usize, core::ops::Range<usize>),
 ) {
     let (slot, Place { from, len, mask }) = (&slots[i], Place::of(slots, i, resident));
     if !slot.resident {
@@ -218,41 +234,52 @@ impl<const SET: u32> Net<'_, SET> {
     pub(crate) fn digest_by_rows(&self) -> u64 {
         let mut digest = Digest::new();
         for (i, (slot, scales)) in self.slots.iter().zip(&*self.scales).enumerate().filter(|(_, (s, _))| s.rows > 0) {
-            let own = Own::of(self.slots, i, self.frozen, self.weights, self.chosen);
-            let bias = if let Some(own) = own {
-                digest.tensor(scales.w, &[]);
-                own.each_row(slot.row as usize, |row| digest.mantissas(row));
-                own.bias
+            if let Some(own) = Own::of(self.slots, i, self.frozen, self.weights, self.chosen) {
+                let mut scale = Some(scales.w);
+                own.each_row(slot.row as usize, |row| add(&mut digest, scale.take(), row));
+                if slot.bias {
+                    add(&mut digest, Some(scales.b), own.bias);
+                }
             } else {
                 let (weights, bias) = part(self.frozen, self.weights, self.base, slot).split_at(slot.weights());
-                digest.tensor(scales.w, weights);
-                bias
-            };
-            if SET & BIAS != 0 && slot.bias {
-                digest.tensor(scales.b, bias);
+                add(&mut digest, Some(scales.w), weights);
+                if slot.bias {
+                    add(&mut digest, Some(scales.b), bias);
+                }
             }
         }
         digest.value()
     }
 }
 
-/// Moves the errors of a slot that lies apart, (samples, ps), and the winners of its pool into `moved`; gives what of `moved` is
-/// which, and the number of rows.
-pub(crate) fn move_errors<'a>(
+/// Adds a tensor, or without a scale more of the one added last.
+#[inline(never)]
+fn add(digest: &mut Digest, scale: Option<Scale>, mantissas: &[i8]) {
+    if let Some(scale) = scale {
+        digest.tensor(scale, &[]);
+    }
+    digest.mantissas(mantissas);
+}
+
+/// Sets the errors of the rows that learn aside, and the winners of their pool, or brings them `back`: from `dy`, (samples, ps), and
+/// `index` into `moved`, zeros taking their places. Gives K.
+#[inline(never)]
+pub(crate) fn move_errors(
     slot: &Slot,
     own: &Own<'_>,
     dy: &mut [i8],
-    indices: &[i8],
-    moved: &'a mut [i8],
-) -> (&'a [i8], &'a [i8], usize) {
+    index: &mut [i8],
+    moved: &mut [i8],
+    back: bool,
+) -> usize {
     let (count, channels) = (own.rows.len() / slot.row as usize, slot.rows as usize);
     let len = dy.len() / channels * count;
-    let (moved, index) = span_mut(moved, 0, len * (1 + usize::from(slot.pool.is_some()))).split_at_mut(len);
-    if count > 0 {
-        own.take(dy, channels, moved, count);
-        if slot.pool.is_some() {
-            own.copy(span(indices, slot.indices, dy.len()), channels, index, count);
-        }
+    let moved = span_mut(moved, 0, len * (1 + usize::from(slot.pool.is_some())));
+    if !back {
+        moved.fill(0);
     }
-    (moved, index, count)
+    let (moved, winners) = moved.split_at_mut(len);
+    own.swap(dy, channels, moved, count);
+    own.swap(index, channels, winners, count);
+    count
 }

@@ -241,7 +241,7 @@ impl<'m> Adapter<'m> {
         }
         let (net, _) = self.parts();
         for i in 0..net.slots.len() {
-            each_run(net.slots, i, net.weights.len(), net.chosen, |from, own| {
+            each_run(net.slots, i, net.weights.len(), net.chosen, &mut |from, own| {
                 let len = own.len();
                 net.weights[own].copy_from_slice(&weights[from..][..len]);
             });
@@ -401,7 +401,7 @@ impl<'m> Adapter<'m> {
     pub fn each_resident(&mut self, mut f: impl FnMut(&Slot, usize, &[i8])) {
         let (net, _) = self.parts();
         for (i, slot) in net.slots.iter().enumerate().filter(|(_, slot)| slot.resident) {
-            each_run(net.slots, i, net.weights.len(), net.chosen, |from, own| f(slot, from, &net.weights[own]));
+            each_run(net.slots, i, net.weights.len(), net.chosen, &mut |from, own| f(slot, from, &net.weights[own]));
         }
     }
 

@@ -30,7 +30,7 @@ POLICIES = (
 _MAGIC = b"TTT1"
 _ANY = 2**32 - 1
 #: where the firmware looks for a task: this far behind the start of flash, of 1 MB in all
-_OFFSET, _FLASH = 128 << 10, 1 << 20
+_OFFSET, _FLASH = 256 << 10, 1 << 20
 #: start of flash of the machines that do not have it at 0
 _BASE = {"mps2-an505": 0x10000000}
 #: seconds for an adaptation
