@@ -1,6 +1,8 @@
 //! For hosts: work cut into parts, one a thread, or left whole: the feature `threads` decides. Sums are exact, so no cut moves a bit (N2).
 
 use core::ops::Range;
+#[cfg(feature = "threads")]
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Least multiply-accumulates of a part: below, waking a thread costs more than it brings.
 const LEAST_PRODUCTS: usize = 1 << 18;
@@ -39,6 +41,12 @@ const fn at_most(parts: usize, most: usize) -> usize {
 pub trait Cut: Sized + Send {
     /// The first `items` items and what `parts` parts need, and the rest.
     fn cut(self, items: usize, parts: usize) -> (Self, Self);
+
+    /// How many of `items` items the first `some` of `parts` parts should take: their share, where all items cost the same.
+    #[cfg(feature = "threads")]
+    fn share(&self, items: usize, some: usize, parts: usize) -> usize {
+        items * some / parts
+    }
 }
 
 /// A slice of so much an item and so much a part.
@@ -84,7 +92,13 @@ impl Cut for Range<usize> {
 
 macro_rules! tuples {
     ($(($($field:ident $left:ident $right:ident),*))*) => {
-        $(impl<$($field: Cut),*> Cut for ($($field,)*) {
+        $(/// The first field knows what items cost.
+        impl<$($field: Cut),*> Cut for ($($field,)*) {
+            #[cfg(feature = "threads")]
+            fn share(&self, items: usize, some: usize, parts: usize) -> usize {
+                self.0.share(items, some, parts)
+            }
+
             #[allow(non_snake_case)] // a value is named like its type
             fn cut(self, items: usize, parts: usize) -> (Self, Self) {
                 let ($($field,)*) = self;
@@ -111,9 +125,28 @@ pub fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) -> u32 
         return f(work);
     }
     let half = parts / 2;
-    let first = items * half / parts;
+    let first = work.share(items, half, parts).clamp(half, items - (parts - half));
     let (left, right) = work.cut(first, half);
-    let (left, right) = rayon::join(|| over(left, first, half, f), || over(right, items - first, parts - half, f));
+    let running = AtomicBool::new(false);
+    let (left, right) = rayon::join(
+        || {
+            let result = over(left, first, half, f);
+            // rayon gives the processor away while it waits: for an end that is this near, that takes longer
+            for _ in 0..if parts == 2 { PATIENCE } else { 0 } {
+                if !running.load(Relaxed) {
+                    break;
+                }
+                core::hint::spin_loop();
+            }
+            result
+        },
+        || {
+            running.store(true, Relaxed);
+            let result = over(right, items - first, parts - half, f);
+            running.store(false, Relaxed);
+            result
+        },
+    );
     left.max(right)
 }
 
@@ -122,6 +155,51 @@ pub fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) -> u32 
 #[inline(always)]
 pub fn over<W: Cut>(work: W, _items: usize, _parts: usize, f: &impl Fn(W) -> u32) -> u32 {
     f(work)
+}
+
+/// Pauses, some microseconds of them, in which a part may end or another one turn up.
+#[cfg(feature = "threads")]
+const PATIENCE: usize = 1 << 10;
+/// Looks for work, some pauses apart, after which a thread goes to sleep: some hundred microseconds.
+#[cfg(feature = "threads")]
+const LOOKS: usize = 1 << 10;
+
+/// Runs `f` while the other threads of the pool that is installed on this one look for parts of its work: rayon's would go to sleep
+/// between two of them, and waking one takes longer than many a part.
+#[cfg(feature = "threads")]
+pub fn attended<R>(f: impl FnOnce() -> R) -> R {
+    /// Set when `f` is left, however that happens.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    rayon::in_place_scope(|scope| {
+        for _ in 1..rayon::current_num_threads() {
+            scope.spawn(|_| attend(&done));
+        }
+        let _done = Done(&done);
+        f()
+    })
+}
+
+/// Does what there is to do, until `done` or until there has been nothing for long.
+#[cfg(feature = "threads")]
+fn attend(done: &AtomicBool) {
+    let mut looks = 0;
+    while looks < LOOKS && !done.load(Relaxed) {
+        looks += 1;
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            looks = 0;
+        } else if looks.is_multiple_of(64) {
+            std::thread::yield_now();
+        } else {
+            // a look takes what it looks at out of the other thread's cache
+            (0..8).for_each(|_| core::hint::spin_loop());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +214,17 @@ mod tests {
         assert_eq!([parts(1, 1 << 30, 8), parts(64, 10, 8), parts(0, 9, 8)], [1, 1, 1]);
         assert_eq!([parts_of_pass(100, 3), parts_of_pass(1 << 15, 3)], [1, 2]);
         assert_eq!([parts_to_add_up(511, 8), parts_to_add_up(2048, 8), parts_to_add_up(1 << 20, 8)], [1, 4, 8]);
+    }
+
+    #[test]
+    #[cfg(feature = "threads")]
+    fn attended_work_is_done_and_its_panic_passed_on() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let sum = |n| over(0..n, n, 3, &|range: Range<usize>| u32::try_from(range.end).unwrap());
+        assert_eq!(pool.install(|| attended(|| (1..100).map(|_| sum(30)).sum::<u32>())), 99 * 30);
+        let panics = || pool.install(|| attended(|| panic!("of the work")));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert_eq!(pool.install(|| attended(|| sum(7))), 7);
     }
 
     #[test]

@@ -56,6 +56,10 @@ impl Update<'_> {
                 } else {
                     for (b, weights) in weights.chunks_mut(block * row).enumerate() {
                         let first = b * block;
+                        #[cfg(feature = "threads")]
+                        if self.by_rows::<SET>(weights, first, a) {
+                            continue;
+                        }
                         self.rows::<SET>(first..first + weights.len() / row);
                         let draws = self.draws();
                         self.step(weights, first, |w, g, first| {
@@ -179,6 +183,27 @@ impl Update<'_> {
         }
     }
 
+    /// Where threads cut the gradient by weight rows: moves those from number `first` on, each part of them by its own; else false.
+    #[cfg(feature = "threads")]
+    fn by_rows<const SET: u32>(&mut self, weights: &mut [i8], first: usize, a: Alignment) -> bool {
+        let (slot, row, rounding) = (self.slot, self.slot.row as usize, self.recipe.rounding);
+        let parts = slot.gradient_parts(self.samples, self.threads);
+        if parts == 1 || slot.adds_up_samples() {
+            return false;
+        }
+        let (x, errors, xs, count, draws) = (self.x, self.errors, slot.xs, weights.len() / row, self.draws());
+        let acc = items(&mut self.words[..weights.len()], row);
+        let work = (first..first + count, items(weights, row), acc, scratch(&mut *self.workspace, slot.workspace));
+        over(work, count, parts.min(count), &|(rows, w, acc, workspace)| {
+            let (first, acc, workspace) = (rows.start, acc.slice, workspace.slice);
+            acc.fill(0);
+            slot.layer.gradient_of::<SET>(Gradient { x, errors, acc: &mut *acc, xs, rows, workspace });
+            tintin_rows(w.slice, acc, row, a, rounding, |r| draws(first + r));
+            0
+        });
+        true
+    }
+
     /// Exact gradient of some weight rows, into the words.
     fn rows<const SET: u32>(&mut self, rows: core::ops::Range<usize>) {
         let (layer, xs, row) = (self.slot.layer, self.slot.xs, self.slot.row as usize);
@@ -201,8 +226,8 @@ impl Update<'_> {
             });
             return;
         }
-        let work = (items(x, xs.len()), errors, scratch(&mut self.words[..parts * len], len), workspace);
-        over(work, self.samples, parts, &|(x, errors, acc, workspace)| {
+        let work = (errors, items(x, xs.len()), scratch(&mut self.words[..parts * len], len), workspace);
+        over(work, self.samples, parts, &|(errors, x, acc, workspace)| {
             gradient(x.slice, errors, rows.clone(), acc.slice, workspace.slice)
         });
         let (sums, others) = self.words[..parts * len].split_at_mut(len);

@@ -9,6 +9,7 @@ use std::thread::available_parallelism;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use tintin_core::cut::attended;
 
 use crate::error::value;
 
@@ -101,7 +102,7 @@ pub fn pool(count: usize) -> PyResult<Option<Arc<ThreadPool>>> {
 /// Runs `f` in the pool, so that what it cuts is shared out there; without one on this thread.
 pub fn run<R: Send>(pool: Option<&ThreadPool>, f: impl FnOnce() -> R + Send) -> R {
     match pool {
-        Some(pool) => pool.install(f),
+        Some(pool) => pool.install(|| attended(f)),
         None => f(),
     }
 }

@@ -222,6 +222,41 @@ impl Cut for Errors<'_> {
             if self.pool.is_some() { self.index.split_at(dy.len()) } else { (self.index, self.index) };
         (Self { dy, index, ..self }, Self { dy: rest, index: others, ..self })
     }
+
+    /// Kernels of convolutions walk the errors that are not zero: samples are taken from both ends, so that both sides get their share of
+    /// these and of what every sample costs.
+    #[cfg(feature = "threads")]
+    fn share(&self, items: usize, some: usize, parts: usize) -> usize {
+        let n = self.ps.len();
+        if self.ps.places() == 1 {
+            return items * some / parts;
+        }
+        kernels::run(
+            #[inline(always)]
+            || {
+                let cost = |s: usize| n / 16 + nonzeros(&self.dy[s * n..][..n]);
+                let (mut first, mut last, mut left, mut right) = (0, items, 0, 0);
+                while first < last {
+                    if left * (parts - some) <= right * some {
+                        left += cost(first);
+                        first += 1;
+                    } else {
+                        last -= 1;
+                        right += cost(last);
+                    }
+                }
+                first
+            },
+        )
+    }
+}
+
+/// How many errors are not zero: counted in vectors of bytes, which those of a block do not fill.
+#[cfg(feature = "threads")]
+#[inline(always)]
+fn nonzeros(dy: &[i8]) -> usize {
+    let count = |block: &[i8]| block.iter().fold(0u8, |count, &d| count + u8::from(d != 0));
+    dy.chunks(128).map(|block| usize::from(count(block))).sum()
 }
 
 /// Backward call: `acc` (samples, rows, width, channels) += exact errors of input rows `first..first + rows`; holds 0 before.
