@@ -187,8 +187,8 @@ def percent(scores):
     return f"{100 * np.mean(scores):.1f} ± {100 * interval(scores):.1f}"
 
 
-def float32(python, name, cache, part, count, rate):
-    """Accuracies of full fine-tuning in float32 from the same net, on the same episodes."""
+def float32(python, name, cache, part, count, rates):
+    """Accuracies in float32 from the same net, on the same episodes: {"none": of the net as it is, rate: of full}."""
     scenario = getattr(fewshot_data, name)()
     net = pretrained(scenario, Path(cache))
     with tempfile.TemporaryDirectory() as folder:
@@ -201,7 +201,7 @@ def float32(python, name, cache, part, count, rate):
             for key in ("x_support", "y_support", "x_query", "y_query"):
                 arrays[f"{key}{n}"] = getattr(episode, key)
         np.savez(f"{folder}/episodes.npz", **arrays)
-        told = {"layers": [repr(layer) for layer in net.layers], "count": count, "rate": rate, "shift": SHIFT[name]}
+        told = {"layers": [repr(layer) for layer in net.layers], "count": count, "rates": rates, "shift": SHIFT[name]}
         told |= {"steps": COMMON["steps"], "temperature": COMMON["temperature"]}
         Path(folder, "told.json").write_text(json.dumps(told))
         script = Path(__file__).with_name("fewshot_float32.py")
