@@ -38,6 +38,8 @@ SHIFT = {
     "fashion_from_digits": (3, 3),
     "omniglot_from_digits": (3, 3),
 }
+#: learning rate of full training in float32, chosen alike
+FLOAT_RATE = 2.0**-6
 #: learning shift and margin: of full training, and of all others
 RATES = {"full": (5, 6)}
 RATE = (4, 5)
@@ -124,18 +126,23 @@ def backward_bytes(net, choices):
     )
 
 
+def drawn(scenario, part, number, various):
+    """Episode of WAYS classes with as many samples each, or of various ways and shots."""
+    return scenario.various(part, number) if various else scenario.episode(part, number, WAYS)
+
+
 _LOADED = {}
 
 
 def job(arguments):
     """One episode under every policy: (accuracy, memory, backward bytes, products / full products, seconds)."""
-    name, cache, part, number, policies, choices = arguments
+    name, cache, part, number, policies, choices, various = arguments
     if name not in _LOADED:
         tintin.set_num_threads(1)
         scenario = getattr(fewshot_data, name)()
         _LOADED[name] = scenario, pretrained(scenario, Path(cache))
     scenario, net = _LOADED[name]
-    episode = scenario.episode(part, number, WAYS)
+    episode = drawn(scenario, part, number, various)
     found = {}
     for policy in policies:
         start = time.perf_counter()
@@ -153,18 +160,18 @@ def job(arguments):
     return found
 
 
-def contribution(pool, name, cache, count):
+def contribution(pool, name, cache, count, various):
     """MIT's contribution analysis (arXiv 2206.15472) on validation episodes: the gain of each layer alone at half its
     rows over none, then layers by falling gain while the budgets hold."""
     scenario = getattr(fewshot_data, name)()
     net = pretrained(scenario, Path(cache))
     weighted = [t for t in net.tensors() if not t["bias"]]
     layers = [(t["layer"], max(1, len(t["mantissas"]) // 2)) for t in weighted][len(weighted) // 2 :]
-    none = list(pool.map(job, [(name, cache, "validation", i, ("none",), None) for i in range(count)]))
+    none = list(pool.map(job, [(name, cache, "validation", i, ("none",), None, various) for i in range(count)]))
     base = np.mean([found["none"][0] for found in none])
     gains = []
     for choice in layers:
-        jobs = [(name, cache, "validation", i, ("sparse",), [choice]) for i in range(count)]
+        jobs = [(name, cache, "validation", i, ("sparse",), [choice], various) for i in range(count)]
         gains.append(np.mean([found["sparse"][0] for found in pool.map(job, jobs)]) - base)
     full = net._engine.plan_choice(1, [(t["layer"], len(t["mantissas"])) for t in weighted], None)["backward_products"]
     chosen = []
@@ -187,7 +194,7 @@ def percent(scores):
     return f"{100 * np.mean(scores):.1f} ± {100 * interval(scores):.1f}"
 
 
-def float32(python, name, cache, part, count, rates):
+def float32(python, name, cache, part, count, rates, various=False):
     """Accuracies in float32 from the same net, on the same episodes: {"none": of the net as it is, rate: of full}."""
     scenario = getattr(fewshot_data, name)()
     net = pretrained(scenario, Path(cache))
@@ -197,7 +204,7 @@ def float32(python, name, cache, part, count, rates):
             s, u, d = tensor["scale"]
             arrays[f"w{i}"] = (tensor["mantissas"] * 2.0**s * 0.8**u * (4 / 3) ** d).astype(np.float32)
         for n in range(count):
-            episode = scenario.episode(part, n, WAYS)
+            episode = drawn(scenario, part, n, various)
             for key in ("x_support", "y_support", "x_query", "y_query"):
                 arrays[f"{key}{n}"] = getattr(episode, key)
         np.savez(f"{folder}/episodes.npz", **arrays)
@@ -217,8 +224,9 @@ def main():
     parser.add_argument("--part", default="test", choices=fewshot_data.PARTS)
     parser.add_argument("--cache", type=Path, default=Path("target/fewshot"))
     parser.add_argument("--float32", metavar="PYTHON", help="a python that has torch: adds full fine-tuning in float32")
-    parser.add_argument("--float32-episodes", type=int, default=40, help="they take ten seconds each")
-    parser.add_argument("--rate", type=float, default=2.0**-5, help="learning rate of float32")
+    parser.add_argument("--float32-episodes", type=int, default=40, help="side by side")
+    parser.add_argument("--rates", type=float, nargs="+", default=[FLOAT_RATE], help="learning rates of float32")
+    parser.add_argument("--various", action="store_true", help="episodes of various ways and shots (Meta-Dataset)")
     given = parser.parse_args()
     print("| scenario | policy | accuracy, % | RAM, bytes | backward, bytes | backward products / full | s |")
     print("|---|---|---:|---:|---:|---:|---:|")
@@ -229,8 +237,11 @@ def main():
         for name in given.scenarios:
             choices = None
             if "sparse" in given.policies:
-                choices = contribution(pool, name, given.cache, 10)
-            jobs = [(name, given.cache, given.part, i, given.policies, choices) for i in range(given.episodes)]
+                choices = contribution(pool, name, given.cache, 10, given.various)
+            jobs = [
+                (name, given.cache, given.part, i, given.policies, choices, given.various)
+                for i in range(given.episodes)
+            ]
             found = list(pool.map(job, jobs, chunksize=2))
             for policy in given.policies:
                 score, memory, backward, share, seconds = np.array([f[policy] for f in found]).T
@@ -241,14 +252,19 @@ def main():
                     flush=True,
                 )
             if given.float32:
-                same = np.mean([f["full"][0] for f in found[: given.float32_episodes] if "full" in f] or [0.0])
-                scores = float32(given.float32, name, given.cache, given.part, given.float32_episodes, given.rate)
-                means.setdefault("full, float32", []).append(100 * np.mean(scores))
-                print(
-                    f"| {name} | full, float32 | {percent(scores)} | | | 1.000 | "
-                    f"integer on these {len(scores)}: {100 * same:.1f} |",
-                    flush=True,
+                told = float32(
+                    given.float32, name, given.cache, given.part, given.float32_episodes, given.rates, given.various
                 )
+                for rate, scores in told.items():
+                    same = [f["none" if rate == "none" else "full"][0] for f in found[: len(scores)]]
+                    what = "none, float32" if rate == "none" else f"full, float32, rate {rate}"
+                    means.setdefault(what, []).append(100 * np.mean(scores))
+                    difference = np.array(same) - scores
+                    print(
+                        f"| {name} | {what} | {percent(scores)} | | | | integer on these {len(scores)}: "
+                        f"{100 * np.mean(same):.1f}, difference {percent(difference)} |",
+                        flush=True,
+                    )
     for policy, values in means.items():
         print(f"| mean | {policy} | {np.mean(values):.1f} | | | | |")
 

@@ -74,6 +74,9 @@ class Scenario:
     def input_shape(self):
         return self.x.shape[1:]
 
+    def _rng(self, *numbers):
+        return np.random.Generator(np.random.PCG64([zlib.crc32(self.name.encode()), *numbers]))
+
     def episode(self, part, number, ways=None, shots=None):
         """Episode `number` of a part. With fewer classes in the group than `ways`, all of them."""
         ways, shots = ways or self.ways, shots or self.shots
@@ -81,7 +84,7 @@ class Scenario:
         if (part, shots) not in self._cells:
             self._cells[part, shots] = pool.cells(shots + 1)
         cells = self._cells[part, shots]
-        rng = np.random.Generator(np.random.PCG64([zlib.crc32(self.name.encode()), PARTS.index(part), number]))
+        rng = self._rng(PARTS.index(part), number)
         group = cells[rng.integers(len(cells))]
         support, query = [], []
         for c in rng.permutation(len(group))[:ways]:
@@ -92,7 +95,7 @@ class Scenario:
         return self._taken(pool, support, query)
 
     def various(self, part, number):
-        """Episode `number` of various ways and shots, as the sampler of Meta-Dataset draws them (arXiv 1903.03096, 3.2).
+        """Episode `number` of various ways and shots, drawn as Meta-Dataset draws them (arXiv 1903.03096, 3.2).
 
         Ways: 5 to all classes of the group, at most MOST_WAYS. A share drawn from (0, 1] of `most` samples a class, at
         most MOST_SUPPORT in all, is spread over the classes by weights drawn between 1/2 and 2: at least 2 each, as the
@@ -103,7 +106,7 @@ class Scenario:
             found = pool.cells(self.queries + 2)
             self._cells[part, "various"] = [classes for classes in found if len(classes) >= 5]
         cells = self._cells[part, "various"]
-        rng = np.random.Generator(np.random.PCG64([zlib.crc32(self.name.encode()), len(PARTS), PARTS.index(part), number]))
+        rng = self._rng(len(PARTS), PARTS.index(part), number)
         group = cells[rng.integers(len(cells))]
         ways = rng.integers(5, min(len(group), MOST_WAYS) + 1)
         chosen = [rng.permutation(group[c]) for c in rng.permutation(len(group))[:ways]]

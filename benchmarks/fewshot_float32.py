@@ -35,7 +35,9 @@ def forward(layers, weights, x):
                 x = torch.baddbmm(b[..., None], w[..., 0, 0], x[0].flatten(2)).reshape(1, nets, -1, *x.shape[3:])
             else:
                 groups = nets * x.shape[2] if name[0] == "D" else nets
-                x = F.conv2d(x.flatten(1, 2), w.flatten(0, 1), b.flatten(), given["stride"], given["padding"], 1, groups)
+                x = F.conv2d(
+                    x.flatten(1, 2), w.flatten(0, 1), b.flatten(), given["stride"], given["padding"], 1, groups
+                )
                 x = x.unflatten(1, (nets, -1))
         elif name == "Linear":
             w, b = weights.pop(0), weights.pop(0)
@@ -103,7 +105,10 @@ def scores(told, layers, start, episodes, rate):
         prototypes = centres(looked_at(layers, weights, support), y, ways)
         orders = [rng.permutation(len(e[0])) for rng, e in zip(rngs, episodes, strict=True)]
         for i in range(len(support)):
-            picked = [(e, rng, order[i]) if i < len(order) else None for e, rng, order in zip(episodes, rngs, orders, strict=True)]
+            picked = [
+                (e, rng, order[i]) if i < len(order) else None
+                for e, rng, order in zip(episodes, rngs, orders, strict=True)
+            ]
             blank = np.zeros_like(support[0, 0])
             x = np.stack([blank if p is None else moved(p[0][0][p[2]], told["shift"], p[1]) for p in picked])
             label = torch.tensor([-1 if p is None else int(p[0][1][p[2]]) for p in picked])
