@@ -202,7 +202,7 @@ def percent(scores):
     return f"{100 * np.mean(scores):.1f} ± {100 * interval(scores):.1f}"
 
 
-def float32(python, name, cache, part, count, rates, various=False):
+def float32(python, name, cache, part, count, rates, margin=None, various=False):
     """Accuracies in float32 from the same net, on the same episodes: {"none": of the net as it is, rate: of full}."""
     scenario = getattr(fewshot_data, name)()
     net = pretrained(scenario, Path(cache))
@@ -210,14 +210,16 @@ def float32(python, name, cache, part, count, rates, various=False):
         arrays = {"input_shape": np.array(net.input_shape)}
         for i, tensor in enumerate(net.tensors()):
             s, u, d = tensor["scale"]
-            arrays[f"w{i}"] = (tensor["mantissas"] * 2.0**s * 0.8**u * (4 / 3) ** d).astype(np.float32)
+            unit = 2.0**s * 0.8**u * (4 / 3) ** d
+            arrays[f"w{i}"] = (tensor["mantissas"] * unit).astype(np.float32)
+            arrays[f"range{i}"] = 128 * unit
         for n in range(count):
             episode = drawn(scenario, part, n, various)
             for key in ("x_support", "y_support", "x_query", "y_query"):
                 arrays[f"{key}{n}"] = getattr(episode, key)
         np.savez(f"{folder}/episodes.npz", **arrays)
         told = {"layers": [repr(layer) for layer in net.layers], "count": count, "rates": rates, "shift": SHIFT[name]}
-        told |= {"steps": COMMON["steps"], "temperature": COMMON["temperature"]}
+        told |= {"steps": COMMON["steps"], "temperature": COMMON["temperature"], "margin": margin}
         Path(folder, "told.json").write_text(json.dumps(told))
         script = Path(__file__).with_name("fewshot_float32.py")
         done = subprocess.run([python, str(script), folder], check=True, capture_output=True, text=True)
@@ -234,6 +236,7 @@ def main():
     parser.add_argument("--float32", metavar="PYTHON", help="a python that has torch: adds full fine-tuning in float32")
     parser.add_argument("--float32-episodes", type=int, default=40, help="side by side")
     parser.add_argument("--rates", type=float, nargs="+", default=[FLOAT_RATE], help="learning rates of float32")
+    parser.add_argument("--plain", action="store_true", help="float32 without the cap of N19")
     parser.add_argument("--various", action="store_true", help="episodes of various ways and shots (Meta-Dataset)")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     given = parser.parse_args()
@@ -263,9 +266,9 @@ def main():
                     flush=True,
                 )
             if given.float32:
-                told = float32(
-                    given.float32, name, given.cache, given.part, given.float32_episodes, given.rates, given.various
-                )
+                margin = None if given.plain else RATES["full"][1]
+                count = given.float32_episodes
+                told = float32(given.float32, name, given.cache, given.part, count, given.rates, margin, given.various)
                 for rate, scores in told.items():
                     same = [f["none" if rate == "none" else "full"][0] for f in found[: len(scores)]]
                     what = "none, float32" if rate == "none" else f"full, float32, rate {rate}"

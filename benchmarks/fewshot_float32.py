@@ -1,7 +1,8 @@
 """Full fine-tuning in float32, for `fewshot.py`: python fewshot_float32.py FOLDER (episodes.npz, told.json).
 
 The same loss as N31 (cosine prototypes of the support set, temperature, queries moved by up to `shift` places), the
-same passes, one query at a time, plain SGD. All episodes learn side by side, each its own copy of the net: an episode
+same passes, one query at a time, SGD: with a margin no step of a row exceeds 2^-margin of the weight range, as N19 has
+it, without one plain. All episodes learn side by side, each its own copy of the net: an episode
 is a group of channels. Needs torch; prints as JSON, for "none" and each rate of told.json, the accuracies.
 """
 
@@ -91,7 +92,16 @@ def centres(features, y, ways):
     return F.normalize(torch.einsum("nec,nef->ecf", member, features), dim=2)
 
 
-def scores(told, layers, start, episodes, rate):
+def capped(gradients, limits):
+    """Gradients times what keeps each row of each net (a bias is one row) within its limit."""
+    out = []
+    for g, limit in zip(gradients, limits, strict=True):
+        rows = g.flatten(2) if g.ndim > 2 else g[:, None]
+        out.append((rows * (limit / rows.abs().amax(2, keepdim=True).clamp(min=1e-30)).clamp(max=1)).reshape(g.shape))
+    return out
+
+
+def scores(told, layers, start, limits, episodes, rate):
     """Accuracies of the episodes after full fine-tuning; of the net as it is without a rate."""
     nets = len(episodes)
     weights = [w.expand(nets, *w.shape).clone().requires_grad_() for w in start]
@@ -115,8 +125,11 @@ def scores(told, layers, start, episodes, rate):
             features = forward(layers, weights, torch.from_numpy(x)[None])[0]
             near = told["temperature"] * torch.einsum("ef,ecf->ec", features, prototypes) + absent
             loss = F.cross_entropy(near, label, ignore_index=-1, reduction="sum")
+            gradients = torch.autograd.grad(loss, weights)
             with torch.no_grad():
-                torch._foreach_add_(weights, torch.autograd.grad(loss, weights), alpha=-rate)
+                if told["margin"] is not None:
+                    gradients = capped(gradients, [limit * 2.0 ** -told["margin"] / rate for limit in limits])
+                torch._foreach_add_(weights, gradients, alpha=-rate)
     prototypes = centres(looked_at(layers, weights, support), y, ways)
     found = (torch.einsum("nef,ecf->nec", looked_at(layers, weights, query), prototypes) + absent).argmax(2).numpy()
     return [float(np.mean(found[: len(e[3]), i] == e[3])) for i, e in enumerate(episodes)]
@@ -144,7 +157,8 @@ def main():
         (s, ys), (q, yq) = ((arrays[f"x_{k}{n}"], arrays[f"y_{k}{n}"].astype(np.int64)) for k in ("support", "query"))
         episodes.append((mantissas(s), ys, mantissas(q), yq))
     rates = {"none": None} | {str(rate): rate for rate in told["rates"]}
-    json.dump({key: scores(told, layers, start, episodes, rate) for key, rate in rates.items()}, sys.stdout)
+    limits = [float(arrays[f"range{i}"]) for i in range(len(start))]
+    json.dump({key: scores(told, layers, start, limits, episodes, rate) for key, rate in rates.items()}, sys.stdout)
 
 
 if __name__ == "__main__":
