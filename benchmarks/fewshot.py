@@ -38,8 +38,8 @@ SHIFT = {
     "fashion_from_digits": (3, 3),
     "omniglot_from_digits": (3, 3),
 }
-#: learning rate of full training in float32, chosen alike
-FLOAT_RATE = 2.0**-6
+#: learning rate of full training in float32 with the same cap, chosen alike among powers of two
+FLOAT_RATE = 2.0**-5
 #: learning shift and margin: of full training, of the last layer, and of all others
 RATES = {"full": (5, 6), "last_layer": (2, 4)}
 RATE = (4, 5)
