@@ -2,8 +2,8 @@
 
     TINTIN_DATA=... python benchmarks/fewshot_choose.py keywords none full:shift=5,margin=6 tinytrain:ratio=1.0
 
-A setting is a policy, a colon, and what differs from `fewshot.COMMON`, shift (of the learning rate) 4 and margin 5: also
-steps, batch_size, temperature, ratio, inspect, memory_budget, compute_budget.
+A setting is a policy, a colon, and what differs from `fewshot.COMMON`, shift (of the learning rate) 4 and margin 5:
+also steps, batch_size, temperature, ratio, inspect, memory_budget, compute_budget.
 """
 
 import argparse
