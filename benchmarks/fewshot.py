@@ -116,12 +116,10 @@ def unmoved(net, episode):
     )
 
 
-def adapted(net, episode, name, policy, choices=None):
-    """What came of a policy; None where it changes nothing, be it "none" or one that finds no error to choose by."""
-    if policy == "none":
-        return None
+def taught(net, episode, given):
+    """The net adapted; None where a policy finds no error to choose by, so that nothing changes."""
     try:
-        return net.adapt(episode.x_support, episode.y_support, **options(name, policy, choices))
+        return net.adapt(episode.x_support, episode.y_support, **given)
     except ValueError as told:
         if "no layer has any error to learn from" not in str(told):
             raise
@@ -156,7 +154,8 @@ def job(arguments):
     found = {}
     for policy in policies:
         start = time.perf_counter()
-        result = adapted(net, episode, name, policy, choices if policy == "sparse" else None)
+        given = options(name, policy, choices if policy == "sparse" else None)
+        result = None if policy == "none" else taught(net, episode, given)
         seconds = time.perf_counter() - start
         found[policy] = (
             (result or unmoved(net, episode)).score(episode.x_query, episode.y_query),

@@ -48,9 +48,9 @@ def main():
     for text in told.settings:
         given, start, scores, share = settings(text, told.scenario), time.perf_counter(), [], 0.0
         for episode in episodes:
-            x, y = episode.x_support, episode.y_support
-            result = net.adapt(x, y, **given) if given else fewshot.unmoved(net, episode)
-            share = result.products / result.full_products if given else 0.0
+            result = fewshot.taught(net, episode, given) if given else None
+            share = result.products / result.full_products if result else 0.0
+            result = result or fewshot.unmoved(net, episode)
             scores.append(result.score(episode.x_query, episode.y_query))
         scores, seconds = np.array(scores), (time.perf_counter() - start) / len(episodes)
         first = scores if first is None else first
