@@ -5,6 +5,9 @@ Pre-trains one net per base (cached in --cache), adapts it to episodes of classe
 
     TINTIN_DATA=... python benchmarks/fewshot.py --episodes 200
     TINTIN_DATA=... python benchmarks/fewshot.py --float32 PYTHON     # a python that has torch: full, also in float32
+
+With --float-nets FOLDER the nets start from float32 weights (`fewshot_pretrain.py`), brought into integers; with
+--various episodes have various ways and shots. `fewshot_choose.py` compares settings.
 """
 
 import argparse
@@ -26,8 +29,8 @@ SCENARIOS = ("omniglot", "keywords", "watch", "fashion_from_digits", "omniglot_f
 #: pre-training: episodes, ways, queries, learning shift
 PRETRAIN = {
     "omniglot": (3000, 20, 3, 1),
-    "mnist": (10000, 10, 5, 1),
-    "keywords": (8000, 10, 5, 1),
+    "mnist": (3000, 10, 5, 1),
+    "keywords": (3000, 10, 5, 1),
     "watch": (3000, 10, 5, 3),
 }
 #: places a pseudo-query may move, down and right
@@ -79,8 +82,29 @@ def layers_for(shape):
     return [*layers, GlobalAvgPool2d(), Linear(64, bias=True)]
 
 
+def export_bases(names, folder):
+    """What `fewshot_pretrain.py` needs: base samples, layers, places to move."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for scenario in {s.base: s for s in (getattr(fewshot_data, name)() for name in names)}.values():
+        layers = np.array([repr(layer) for layer in layers_for(scenario.input_shape)])
+        path = folder / f"{scenario.base}.npz"
+        np.savez(path, x=scenario.x, y=scenario.y, layers=layers, shift=SHIFT[scenario.name])
+        print(f"wrote {path}")
+
+
+def bring(scenario, path, cache):
+    """The net of a float32 state dict."""
+    net = tintin.Sequential(layers_for(scenario.input_shape), scenario.input_shape)
+    with np.load(path) as state:
+        print(tintin.load_state_dict(net, dict(state), scenario.x[:100], input_scale=1.0), file=sys.stderr)
+    cache.mkdir(parents=True, exist_ok=True)
+    net.save(cache / f"{scenario.base}.tin")
+
+
 def pretrained(scenario, cache, seed=0):
-    """The net of a scenario's base, trained or from the cache."""
+    """The net of a scenario's base: brought, trained, or from the cache."""
+    if (brought := cache / f"{scenario.base}.tin").exists():
+        return tintin.load(brought)
     episodes, ways, queries, shift = PRETRAIN[scenario.base]
     path = cache / f"{scenario.base}-{episodes}-{ways}-{queries}-{shift}-{seed}.tin"
     if path.exists():
@@ -232,6 +256,8 @@ def main():
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--part", default="test", choices=fewshot_data.PARTS)
     parser.add_argument("--cache", type=Path, default=Path("target/fewshot"))
+    parser.add_argument("--export-bases", type=Path, metavar="FOLDER", help="for fewshot_pretrain.py, and no more")
+    parser.add_argument("--float-nets", type=Path, metavar="FOLDER", help="with what fewshot_pretrain.py wrote")
     parser.add_argument("--float32", metavar="PYTHON", help="a python that has torch: adds full fine-tuning in float32")
     parser.add_argument("--float32-episodes", type=int, default=40, help="side by side")
     parser.add_argument("--rates", type=float, nargs="+", default=[FLOAT_RATE], help="learning rates of float32")
@@ -241,6 +267,14 @@ def main():
     given = parser.parse_args()
     if given.float32 and not {"none", "full"} <= set(given.policies):
         parser.error("--float32 is compared with the policies none and full")
+    if given.export_bases:
+        return export_bases(given.scenarios, given.export_bases)
+    if given.float_nets:
+        given.cache = given.float_nets / "brought"
+        for scenario in (getattr(fewshot_data, name)() for name in given.scenarios):
+            path = given.float_nets / f"{scenario.base}-float.npz"
+            if path.exists() and not (given.cache / f"{scenario.base}.tin").exists():
+                bring(scenario, path, given.cache)
     print("| scenario | policy | accuracy, % | RAM, bytes | backward, bytes | backward products / full | s |")
     print("|---|---|---:|---:|---:|---:|---:|")
     means = {}
