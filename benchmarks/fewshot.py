@@ -44,7 +44,9 @@ SHIFT = {
 #: learning rate of full training in float32 with the same cap, chosen alike among powers of two
 FLOAT_RATE = 2.0**-5
 #: learning shift and margin: of full training, of the last layer, and of all others
-RATES = {"full": (5, 6), "last_layer": (2, 4)}
+RATES = {"full": (6, 6), "last_layer": (3, 3)}
+#: the same for episodes of various ways and shots
+RATES_VARIOUS = RATES | {"full": (7, 6)}
 RATE = (4, 5)
 COMMON = {"steps": 40, "batch_size": 1, "temperature": 16}
 WAYS = 5
@@ -121,9 +123,9 @@ def pretrained(scenario, cache, seed=0):
     return net
 
 
-def options(name, policy, choices=None):
+def options(name, policy, choices=None, various=False):
     """The arguments of `adapt`."""
-    optimizer = TinTin(*RATES.get(policy, RATE), milestones=())
+    optimizer = TinTin(*(RATES_VARIOUS if various else RATES).get(policy, RATE), milestones=())
     given = COMMON | {"policy": policy, "shift": SHIFT[name], "optimizer": optimizer}
     if policy in ("tinytrain", "random_channels"):
         given |= BUDGETS
@@ -178,7 +180,7 @@ def job(arguments):
     found = {}
     for policy in policies:
         start = time.perf_counter()
-        given = options(name, policy, choices if policy == "sparse" else None)
+        given = options(name, policy, choices if policy == "sparse" else None, various)
         result = None if policy == "none" else taught(net, episode, given)
         seconds = time.perf_counter() - start
         found[policy] = (
