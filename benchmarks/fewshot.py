@@ -5,6 +5,9 @@ Pre-trains one net per base (cached in --cache), adapts it to episodes of classe
 
     TINTIN_DATA=... python benchmarks/fewshot.py --episodes 200
     TINTIN_DATA=... python benchmarks/fewshot.py --float32 PYTHON     # a python that has torch: full, also in float32
+
+With --float-nets FOLDER the nets start from float32 weights (`fewshot_pretrain.py`), brought into integers; with
+--various episodes have various ways and shots. `fewshot_choose.py` compares settings.
 """
 
 import argparse
@@ -38,10 +41,14 @@ SHIFT = {
     "fashion_from_digits": (3, 3),
     "omniglot_from_digits": (3, 3),
 }
-#: learning shift and margin: of full training, and of all others
-RATES = {"full": (5, 6)}
+#: learning rate of full training in float32 with the same cap, chosen alike among powers of two
+FLOAT_RATE = 2.0**-5
+#: learning shift and margin: of full training, of the last layer, and of all others
+RATES = {"full": (6, 6), "last_layer": (3, 3)}
+#: the same for episodes of various ways and shots
+RATES_VARIOUS = RATES | {"full": (7, 6)}
 RATE = (4, 5)
-COMMON = {"steps": 20, "batch_size": 1, "temperature": 16}
+COMMON = {"steps": 40, "batch_size": 1, "temperature": 16}
 WAYS = 5
 BUDGETS = {"memory_budget": 131_072, "compute_budget": 0.166}
 POLICIES = (
@@ -77,8 +84,29 @@ def layers_for(shape):
     return [*layers, GlobalAvgPool2d(), Linear(64, bias=True)]
 
 
+def export_bases(names, folder):
+    """What `fewshot_pretrain.py` needs: base samples, layers, places to move."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for scenario in {s.base: s for s in (getattr(fewshot_data, name)() for name in names)}.values():
+        layers = np.array([repr(layer) for layer in layers_for(scenario.input_shape)])
+        path = folder / f"{scenario.base}.npz"
+        np.savez(path, x=scenario.x, y=scenario.y, layers=layers, shift=SHIFT[scenario.name])
+        print(f"wrote {path}")
+
+
+def bring(scenario, path, cache):
+    """The net of a float32 state dict."""
+    net = tintin.Sequential(layers_for(scenario.input_shape), scenario.input_shape)
+    with np.load(path) as state:
+        print(tintin.load_state_dict(net, dict(state), scenario.x[:100], input_scale=1.0), file=sys.stderr)
+    cache.mkdir(parents=True, exist_ok=True)
+    net.save(cache / f"{scenario.base}.tin")
+
+
 def pretrained(scenario, cache, seed=0):
-    """The net of a scenario's base, trained or from the cache."""
+    """The net of a scenario's base: brought, trained, or from the cache."""
+    if (brought := cache / f"{scenario.base}.tin").exists():
+        return tintin.load(brought)
     episodes, ways, queries, shift = PRETRAIN[scenario.base]
     path = cache / f"{scenario.base}-{episodes}-{ways}-{queries}-{shift}-{seed}.tin"
     if path.exists():
@@ -95,9 +123,9 @@ def pretrained(scenario, cache, seed=0):
     return net
 
 
-def options(name, policy, choices=None):
+def options(name, policy, choices=None, various=False):
     """The arguments of `adapt`."""
-    optimizer = TinTin(*RATES.get(policy, RATE), milestones=())
+    optimizer = TinTin(*(RATES_VARIOUS if various else RATES).get(policy, RATE), milestones=())
     given = COMMON | {"policy": policy, "shift": SHIFT[name], "optimizer": optimizer}
     if policy in ("tinytrain", "random_channels"):
         given |= BUDGETS
@@ -106,14 +134,22 @@ def options(name, policy, choices=None):
     return given
 
 
-def adapted(net, episode, name, policy, choices=None):
-    """The net adapted by a policy; "none": the prototypes alone, by steps that are too small to move a weight."""
-    if policy == "none":
-        still = TinTin(24, rounding="nearest", milestones=())
-        return net.adapt(
-            episode.x_support, episode.y_support, policy="last_layer", steps=1, shift=0, batch_size=1, optimizer=still
-        )
-    return net.adapt(episode.x_support, episode.y_support, **options(name, policy, choices))
+def unmoved(net, episode):
+    """The prototypes alone, by steps that are too small to move a weight."""
+    still = TinTin(24, rounding="nearest", milestones=())
+    return net.adapt(
+        episode.x_support, episode.y_support, policy="last_layer", steps=1, shift=0, batch_size=1, optimizer=still
+    )
+
+
+def taught(net, episode, given):
+    """The net adapted; None where a policy finds no error to choose by, so that nothing changes."""
+    try:
+        return net.adapt(episode.x_support, episode.y_support, **given)
+    except ValueError as told:
+        if "no layer has any error to learn from" not in str(told):
+            raise
+        return None
 
 
 def backward_bytes(net, choices):
@@ -124,47 +160,51 @@ def backward_bytes(net, choices):
     )
 
 
+def drawn(scenario, part, number, various):
+    """Episode of WAYS classes with as many samples each, or of various ways and shots."""
+    return scenario.various(part, number) if various else scenario.episode(part, number, WAYS)
+
+
 _LOADED = {}
 
 
 def job(arguments):
     """One episode under every policy: (accuracy, memory, backward bytes, products / full products, seconds)."""
-    name, cache, part, number, policies, choices = arguments
+    name, cache, part, number, policies, choices, various = arguments
     if name not in _LOADED:
         tintin.set_num_threads(1)
         scenario = getattr(fewshot_data, name)()
         _LOADED[name] = scenario, pretrained(scenario, Path(cache))
     scenario, net = _LOADED[name]
-    episode = scenario.episode(part, number, WAYS)
+    episode = drawn(scenario, part, number, various)
     found = {}
     for policy in policies:
         start = time.perf_counter()
-        result = adapted(net, episode, name, policy, choices if policy == "sparse" else None)
+        given = options(name, policy, choices if policy == "sparse" else None, various)
+        result = None if policy == "none" else taught(net, episode, given)
         seconds = time.perf_counter() - start
-        score = result.score(episode.x_query, episode.y_query)
-        none = policy == "none"
         found[policy] = (
-            score,
-            net.memory(training=False).total if none else result.memory,
-            0 if none else backward_bytes(net, result.choices),
-            0.0 if none else result.products / result.full_products,
+            (result or unmoved(net, episode)).score(episode.x_query, episode.y_query),
+            result.memory if result else net.memory(training=False).total,
+            backward_bytes(net, result.choices) if result else 0,
+            result.products / result.full_products if result else 0.0,
             seconds,
         )
     return found
 
 
-def contribution(pool, name, cache, count):
+def contribution(pool, name, cache, count, various):
     """MIT's contribution analysis (arXiv 2206.15472) on validation episodes: the gain of each layer alone at half its
     rows over none, then layers by falling gain while the budgets hold."""
     scenario = getattr(fewshot_data, name)()
     net = pretrained(scenario, Path(cache))
     weighted = [t for t in net.tensors() if not t["bias"]]
     layers = [(t["layer"], max(1, len(t["mantissas"]) // 2)) for t in weighted][len(weighted) // 2 :]
-    none = list(pool.map(job, [(name, cache, "validation", i, ("none",), None) for i in range(count)]))
+    none = list(pool.map(job, [(name, cache, "validation", i, ("none",), None, various) for i in range(count)]))
     base = np.mean([found["none"][0] for found in none])
     gains = []
     for choice in layers:
-        jobs = [(name, cache, "validation", i, ("sparse",), [choice]) for i in range(count)]
+        jobs = [(name, cache, "validation", i, ("sparse",), [choice], various) for i in range(count)]
         gains.append(np.mean([found["sparse"][0] for found in pool.map(job, jobs)]) - base)
     full = net._engine.plan_choice(1, [(t["layer"], len(t["mantissas"])) for t in weighted], None)["backward_products"]
     chosen = []
@@ -187,22 +227,24 @@ def percent(scores):
     return f"{100 * np.mean(scores):.1f} ± {100 * interval(scores):.1f}"
 
 
-def float32(python, name, cache, part, count, rate):
-    """Accuracies of full fine-tuning in float32 from the same net, on the same episodes."""
+def float32(python, name, cache, part, count, rates, margin=None, various=False):
+    """Accuracies in float32 from the same net, on the same episodes: {"none": of the net as it is, rate: of full}."""
     scenario = getattr(fewshot_data, name)()
     net = pretrained(scenario, Path(cache))
     with tempfile.TemporaryDirectory() as folder:
         arrays = {"input_shape": np.array(net.input_shape)}
         for i, tensor in enumerate(net.tensors()):
             s, u, d = tensor["scale"]
-            arrays[f"w{i}"] = (tensor["mantissas"] * 2.0**s * 0.8**u * (4 / 3) ** d).astype(np.float32)
+            unit = 2.0**s * 0.8**u * (4 / 3) ** d
+            arrays[f"w{i}"] = (tensor["mantissas"] * unit).astype(np.float32)
+            arrays[f"range{i}"] = 128 * unit
         for n in range(count):
-            episode = scenario.episode(part, n, WAYS)
+            episode = drawn(scenario, part, n, various)
             for key in ("x_support", "y_support", "x_query", "y_query"):
                 arrays[f"{key}{n}"] = getattr(episode, key)
         np.savez(f"{folder}/episodes.npz", **arrays)
-        told = {"layers": [repr(layer) for layer in net.layers], "count": count, "rate": rate, "shift": SHIFT[name]}
-        told |= {"steps": COMMON["steps"], "temperature": COMMON["temperature"]}
+        told = {"layers": [repr(layer) for layer in net.layers], "count": count, "rates": rates, "shift": SHIFT[name]}
+        told |= {"steps": COMMON["steps"], "temperature": COMMON["temperature"], "margin": margin}
         Path(folder, "told.json").write_text(json.dumps(told))
         script = Path(__file__).with_name("fewshot_float32.py")
         done = subprocess.run([python, str(script), folder], check=True, capture_output=True, text=True)
@@ -216,21 +258,39 @@ def main():
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--part", default="test", choices=fewshot_data.PARTS)
     parser.add_argument("--cache", type=Path, default=Path("target/fewshot"))
+    parser.add_argument("--export-bases", type=Path, metavar="FOLDER", help="for fewshot_pretrain.py, and no more")
+    parser.add_argument("--float-nets", type=Path, metavar="FOLDER", help="with what fewshot_pretrain.py wrote")
     parser.add_argument("--float32", metavar="PYTHON", help="a python that has torch: adds full fine-tuning in float32")
-    parser.add_argument("--float32-episodes", type=int, default=40, help="they take ten seconds each")
-    parser.add_argument("--rate", type=float, default=2.0**-5, help="learning rate of float32")
+    parser.add_argument("--float32-episodes", type=int, default=40, help="side by side")
+    parser.add_argument("--rates", type=float, nargs="+", default=[FLOAT_RATE], help="learning rates of float32")
+    parser.add_argument("--plain", action="store_true", help="float32 without the cap of N19")
+    parser.add_argument("--various", action="store_true", help="episodes of various ways and shots (Meta-Dataset)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     given = parser.parse_args()
+    if given.float32 and not {"none", "full"} <= set(given.policies):
+        parser.error("--float32 is compared with the policies none and full")
+    if given.export_bases:
+        return export_bases(given.scenarios, given.export_bases)
+    if given.float_nets:
+        given.cache = given.float_nets / "brought"
+        for scenario in (getattr(fewshot_data, name)() for name in given.scenarios):
+            path = given.float_nets / f"{scenario.base}-float.npz"
+            if path.exists() and not (given.cache / f"{scenario.base}.tin").exists():
+                bring(scenario, path, given.cache)
     print("| scenario | policy | accuracy, % | RAM, bytes | backward, bytes | backward products / full | s |")
     print("|---|---|---:|---:|---:|---:|---:|")
     means = {}
     for name in given.scenarios:
         pretrained(getattr(fewshot_data, name)(), given.cache)
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(given.jobs) as pool:
         for name in given.scenarios:
             choices = None
             if "sparse" in given.policies:
-                choices = contribution(pool, name, given.cache, 10)
-            jobs = [(name, given.cache, given.part, i, given.policies, choices) for i in range(given.episodes)]
+                choices = contribution(pool, name, given.cache, 10, given.various)
+            jobs = [
+                (name, given.cache, given.part, i, given.policies, choices, given.various)
+                for i in range(given.episodes)
+            ]
             found = list(pool.map(job, jobs, chunksize=2))
             for policy in given.policies:
                 score, memory, backward, share, seconds = np.array([f[policy] for f in found]).T
@@ -241,14 +301,19 @@ def main():
                     flush=True,
                 )
             if given.float32:
-                same = np.mean([f["full"][0] for f in found[: given.float32_episodes] if "full" in f] or [0.0])
-                scores = float32(given.float32, name, given.cache, given.part, given.float32_episodes, given.rate)
-                means.setdefault("full, float32", []).append(100 * np.mean(scores))
-                print(
-                    f"| {name} | full, float32 | {percent(scores)} | | | 1.000 | "
-                    f"integer on these {len(scores)}: {100 * same:.1f} |",
-                    flush=True,
-                )
+                margin = None if given.plain else RATES["full"][1]
+                count = given.float32_episodes
+                told = float32(given.float32, name, given.cache, given.part, count, given.rates, margin, given.various)
+                for rate, scores in told.items():
+                    same = [f["none" if rate == "none" else "full"][0] for f in found[: len(scores)]]
+                    what = "none, float32" if rate == "none" else f"full, float32, rate {rate}"
+                    means.setdefault(what, []).append(100 * np.mean(scores))
+                    difference = np.array(same) - scores
+                    print(
+                        f"| {name} | {what} | {percent(scores)} | | | | integer on these {len(scores)}: "
+                        f"{100 * np.mean(same):.1f}, difference {percent(difference)} |",
+                        flush=True,
+                    )
     for policy, values in means.items():
         print(f"| mean | {policy} | {np.mean(values):.1f} | | | | |")
 

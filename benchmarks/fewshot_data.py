@@ -19,6 +19,8 @@ import numpy as np
 from tintin import datasets
 
 PARTS = ("validation", "test")
+#: of episodes of various ways and shots; Meta-Dataset has 50, 100 and 500, for nets and sets of another size
+MOST_WAYS, MOST_SHOTS, MOST_SUPPORT = 20, 10, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,9 @@ class Scenario:
     def input_shape(self):
         return self.x.shape[1:]
 
+    def _rng(self, *numbers):
+        return np.random.Generator(np.random.PCG64([zlib.crc32(self.name.encode()), *numbers]))
+
     def episode(self, part, number, ways=None, shots=None):
         """Episode `number` of a part. With fewer classes in the group than `ways`, all of them."""
         ways, shots = ways or self.ways, shots or self.shots
@@ -79,13 +84,45 @@ class Scenario:
         if (part, shots) not in self._cells:
             self._cells[part, shots] = pool.cells(shots + 1)
         cells = self._cells[part, shots]
-        rng = np.random.Generator(np.random.PCG64([zlib.crc32(self.name.encode()), PARTS.index(part), number]))
+        rng = self._rng(PARTS.index(part), number)
         group = cells[rng.integers(len(cells))]
         support, query = [], []
         for c in rng.permutation(len(group))[:ways]:
             rows = rng.permutation(group[c])
             support.append(rows[:shots])
             query.append(rows[shots : shots + self.queries])
+
+        return self._taken(pool, support, query)
+
+    def various(self, part, number):
+        """Episode `number` of various ways and shots, drawn as Meta-Dataset draws them (arXiv 1903.03096, 3.2).
+
+        Ways: 5 to all classes of the group, at most MOST_WAYS. A share drawn from (0, 1] of `most` samples a class, at
+        most MOST_SUPPORT in all, is spread over the classes by weights drawn between 1/2 and 2: at least 2 each, as the
+        engine needs (there: 1), `most` being MOST_SHOTS or what the queries leave.
+        """
+        pool = self.pools[part]
+        if (part, "various") not in self._cells:
+            found = pool.cells(self.queries + 2)
+            self._cells[part, "various"] = [classes for classes in found if len(classes) >= 5]
+        cells = self._cells[part, "various"]
+        rng = self._rng(len(PARTS), PARTS.index(part), number)
+        group = cells[rng.integers(len(cells))]
+        ways = rng.integers(5, min(len(group), MOST_WAYS) + 1)
+        chosen = [rng.permutation(group[c]) for c in rng.permutation(len(group))[:ways]]
+        most = [min(MOST_SHOTS, len(rows) - self.queries) for rows in chosen]
+        share = 1 - rng.random()
+        size = min(MOST_SUPPORT, sum(int(np.ceil(share * m)) for m in most))
+        weights = np.exp(rng.uniform(np.log(0.5), np.log(2), ways))
+        free = max(size - 2 * ways, 0) * weights / weights.sum()
+        shots = [min(int(more) + 2, m) for more, m in zip(free, most, strict=True)]
+        support = [rows[:n] for rows, n in zip(chosen, shots, strict=True)]
+        query = [rows[n : n + self.queries] for rows, n in zip(chosen, shots, strict=True)]
+        return self._taken(pool, support, query)
+
+    @staticmethod
+    def _taken(pool, support, query):
+        """The episode of these rows of each class."""
 
         def labels(parts):
             return np.repeat(np.arange(len(parts)), [len(p) for p in parts]).astype(np.uint8)
