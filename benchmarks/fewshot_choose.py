@@ -19,10 +19,8 @@ from tintin import TinTin
 
 
 def settings(text, name):
-    """The arguments of `adapt`, None for "none"."""
+    """The arguments of `adapt`."""
     policy, _, rest = text.partition(":")
-    if policy == "none":
-        return None
     pairs = [pair.split("=") for pair in rest.split(",") if pair]
     given = {key: float(value) if "." in value else int(value) for key, value in pairs}
     optimizer = TinTin(given.pop("shift", 4), given.pop("margin", 5), milestones=())
@@ -48,9 +46,8 @@ def main():
     for text in told.settings:
         given, start, scores, share = settings(text, told.scenario), time.perf_counter(), [], 0.0
         for episode in episodes:
-            result = fewshot.taught(net, episode, given) if given else None
-            share = result.products / result.full_products if result else 0.0
-            result = result or fewshot.unmoved(net, episode)
+            result = net.adapt(episode.x_support, episode.y_support, **given)
+            share = result.products / result.full_products
             scores.append(result.score(episode.x_query, episode.y_query))
         scores, seconds = np.array(scores), (time.perf_counter() - start) / len(episodes)
         first = scores if first is None else first
