@@ -50,7 +50,7 @@ RATES_VARIOUS = {"full": (7, 6), "last_layer": (3, 3)}
 RATE = (4, 5)
 COMMON = {"steps": 40, "batch_size": 1, "temperature": 16}
 WAYS = 5
-BUDGETS = {"memory_budget": 131_072, "compute_budget": 0.166}
+BUDGETS = {"memory_budget": 61_440, "compute_budget": 0.15}
 POLICIES = (
     "none", "last_layer", "bias_only", "full", "sparse", "tinytrain", "random_channels", "dynamic",
 )  # fmt: skip

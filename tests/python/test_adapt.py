@@ -122,15 +122,19 @@ def test_random_adaptations_agree_with_the_oracle(data: Any) -> None:
     rounding = draw(st.sampled_from(["nearest", "pseudo", "stochastic"]))
     recipe: dict[str, Any] = {"rounding": rounding.capitalize(), "change": 0, "milestones": []}
     recipe |= {"loss": "Prototypes", "temperature": temperature}
+    marks = draw(st.sampled_from([(), (0.5,), (0.25, 0.8)]))
     if draw(st.booleans()):
-        optimizer: TinTin | Niti = TinTin(draw(st.integers(0, 8)), draw(st.integers(0, 6)), rounding, ())
+        optimizer: TinTin | Niti = TinTin(draw(st.integers(0, 7)), draw(st.integers(0, 6)), rounding, marks)
         recipe |= {"rule": "TinTin", "start": optimizer.learning_shift, "margin": optimizer.margin}
     else:
-        optimizer = Niti(draw(st.integers(-5, 7)), rounding, ())
+        optimizer = Niti(draw(st.integers(-3, 7)), rounding, marks)
         recipe |= {"rule": "Niti", "start": optimizer.mu}
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     labels = rng.permutation(np.repeat(np.arange(classes), rng.integers(2, 4, classes))).tolist()
     x = rng.integers(-127, 128, (len(labels), math.prod(shape))).astype(np.int8)
+    steps = passes * -(-len(labels) // batch)
+    recipe["milestones"] = [int(mark * steps) for mark in marks]
+    recipe["change"] = 0 if not marks else optimizer.decay if isinstance(optimizer, TinTin) else -optimizer.decay
 
     weighted = [i for i, one in enumerate(words) if oracle.is_weighted(one)]
     full = base._engine.plan_choice(1, [(t["layer"], len(t["mantissas"])) for t in weights(base)], None)

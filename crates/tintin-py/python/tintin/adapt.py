@@ -58,9 +58,10 @@ class Adapted:
 
     net: the adapted net. classes: the labels of the support set, rising. prototypes: (classes, features) int16, each of
     length 2^14: a sample belongs to the class whose prototype has the smallest angle to its features.
-    trained: the layers that learned; none under "none", or where no sample had any error. memory: bytes of RAM of the plan that learned; products: multiply-accumulates of
-    one sample's backward pass, full_products: of that of full training. losses: mean loss of every step in nats;
-    accuracies: share of its queries that were right; digests: of the net after every step.
+    trained: the layers that learned; none under "none", or where no sample had any error. memory: bytes of RAM of the
+    plan that learned; products: multiply-accumulates of one sample's backward pass, full_products: of that of full
+    training. losses: mean loss of every step in nats; accuracies: share of its queries that were right; digests: of
+    the net after every step.
     """
 
     net: Sequential
@@ -128,8 +129,9 @@ def settings(
     inspect: float | int,
     choices: Choices | None,
     rows: tuple[float, float],
+    samples: int = 0,
 ) -> _tintin.Adaptation:
-    """The engine's settings, checked."""
+    """The engine's settings, checked. samples: in the support set, which milestones are shares of; 0 leaves them out."""
     if policy not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(map(repr, POLICIES))}, got {policy!r}")
     if (choices is None) == (policy in CHOSEN_BY_HAND):
@@ -139,7 +141,8 @@ def settings(
     batch_size, steps = _checks.count("batch_size", batch_size), _checks.count("steps", steps)
     exponent = power_of_two(temperature)
     optimizer = small_steps(LEARNING_SHIFT, MARGIN) if optimizer is None else optimizer
-    recipe = _checks.optimizer(optimizer).recipe("cross_entropy", batch_size, net.step)
+    total = steps * -(-samples // batch_size)
+    recipe = _checks.optimizer(optimizer).recipe("cross_entropy", batch_size, net.step, total)
     if not isinstance(rows, (tuple, list)) or len(rows) != 2:
         raise ValueError(f"rows must be a pair of shares (least, most), got {rows!r}")
     first = _first(net, inspect)

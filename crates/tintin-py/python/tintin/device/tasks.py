@@ -23,7 +23,7 @@ from ..model import Samples, Sequential
 from . import emulator
 from .runner import LinkError
 
-#: policies by their number in a task; "none" compares with prototypes of the net as it is
+#: policies by their number in a task
 POLICIES = (
     "none", "last_layer", "full", "bias_only", "sparse", "tinytrain", "layers", "random_channels", "dynamic",
 )  # fmt: skip
@@ -47,7 +47,7 @@ DEFAULTS: dict[str, Any] = {
 def task(net: Sequential, x_support: Samples, y_support: Any, x: Samples, **settings: Any) -> bytes:
     """The bytes to flash behind the firmware `adapt` (`crates/tintin-mcu/src/adaptation.rs` has the layout).
 
-    net, x_support, y_support and settings as of `Sequential.adapt`, and the policy "none": no training. x: samples to
+    net, x_support, y_support and settings as of `Sequential.adapt`. x: samples to
     classify afterwards. The device numbers the classes by rising label. Raises as `adapt`, and ValueError where x and
     x_support have different scales.
     """
@@ -56,7 +56,7 @@ def task(net: Sequential, x_support: Samples, y_support: Any, x: Samples, **sett
         raise TypeError(f"unknown settings: {', '.join(sorted(unknown))}")
     settings = DEFAULTS | settings
     policy = settings["policy"]
-    told = _adapt.settings(net, **(settings | {"policy": "last_layer"} if policy == "none" else settings))
+    told = _adapt.settings(net, samples=np.size(y_support), **settings)
     support, exponent = _checks.samples(net.input_shape, x_support, "x_support")
     queries, other = _checks.samples(net.input_shape, x, "x")
     if exponent != other:
