@@ -131,7 +131,7 @@ def settings(
     rows: tuple[float, float],
     samples: int = 0,
 ) -> _tintin.Adaptation:
-    """The engine's settings, checked. samples: in the support set, which milestones are shares of; 0 leaves them out."""
+    """The engine's settings, checked. samples: of the support set, for milestones to be steps; 0 leaves them out."""
     if policy not in POLICIES:
         raise ValueError(f"policy must be one of {', '.join(map(repr, POLICIES))}, got {policy!r}")
     if (choices is None) == (policy in CHOSEN_BY_HAND):

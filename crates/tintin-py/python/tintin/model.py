@@ -325,9 +325,9 @@ class Sequential:
         (arXiv 2407.10734).
 
         steps: passes over the support set, batch_size queries at a time. optimizer: `TinTin` at a constant rate unless
-        told; milestones are shares of all steps. temperature: of the softmax over cosines, a power of two up to 64. inspect: index of the first layer that
-        may learn, or as a float the share of the layers with weights, from the last. Ctrl-C stops it. Where no sample
-        has any error to choose by, nothing learns.
+        told; milestones are shares of all steps. temperature: of the softmax over cosines, a power of two up to 64.
+        inspect: index of the first layer that may learn, or as a float the share of the layers with weights, from the
+        last. Ctrl-C stops it. Where no sample has any error to choose by, nothing learns.
 
         Raises TypeError or ValueError for samples and settings out of range, and for a budget too small for any layer,
         with the smallest that would do; a policy that does not choose must fit memory_budget as it is. Rules N29 to
