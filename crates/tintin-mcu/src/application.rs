@@ -131,7 +131,7 @@ impl Header {
     }
 }
 
-fn label(source: &mut impl Source, net: &Net<'_>) -> Result<u8, Error> {
+fn label<const SET: u32>(source: &mut impl Source, net: &Net<'_, SET>) -> Result<u8, Error> {
     let label = source.byte()?;
     if usize::from(label) < net.output_len() { Ok(label) } else { Err(Error::Invalid("label", label.into())) }
 }
@@ -139,8 +139,8 @@ fn label(source: &mut impl Source, net: &Net<'_>) -> Result<u8, Error> {
 /// Trains `net` on the stream and tells digest, loss and right answers of every epoch and the right answers of every class in the
 /// test. `batch` has room for the features of a batch. `instructions` reads a counter of instructions; what they come to for
 /// each sample is told last.
-pub fn run(
-    net: &mut Net<'_>,
+pub fn run<const SET: u32>(
+    net: &mut Net<'_, SET>,
     front: &mut impl Front,
     batch: &mut [i8],
     source: &mut impl Source,

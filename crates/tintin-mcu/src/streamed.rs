@@ -15,7 +15,7 @@ macro_rules! application {
             static mut BATCH: [i8; streamed::room(&$net::OPTIONS, $net::INPUT)] =
                 [0; streamed::room(&$net::OPTIONS, $net::INPUT)];
             let ram = core::mem::size_of::<$net::Memory>();
-            streamed::run(ram, &mut $net::net(MEMORY), FRONT, BATCH)
+            streamed::run(ram, &mut $net::lean(MEMORY, &[]), FRONT, BATCH)
         }
 
         #[cfg(not(target_os = "none"))]
@@ -24,7 +24,7 @@ macro_rules! application {
                 std::sync::Mutex::new(($net::Memory::new(), $front::new()));
             let (memory, front) = &mut *MEMORY.lock().unwrap();
             let batch = &mut [0; streamed::room(&$net::OPTIONS, $net::INPUT)];
-            streamed::run(&mut $net::net(memory), front, batch)
+            streamed::run(&mut $net::lean(memory, &[]), front, batch)
         }
     };
 }
@@ -75,7 +75,7 @@ mod machine {
         (TOP - unsafe { read_volatile(CURRENT) }) * INSTRUCTIONS_PER_TICK
     }
 
-    pub fn run(plan: usize, net: &mut Net<'_>, front: &mut impl Front, batch: &mut [i8]) -> ! {
+    pub fn run<const SET: u32>(plan: usize, net: &mut Net<'_, SET>, front: &mut impl Front, batch: &mut [i8]) -> ! {
         tintin_mcu::fault::guard_stack();
         meter::paint();
         // SAFETY: SysTick's registers, which nothing else uses.
@@ -117,7 +117,7 @@ mod machine {
         }
     }
 
-    pub fn run(net: &mut Net<'_>, front: &mut impl Front, batch: &mut [i8]) -> ExitCode {
+    pub fn run<const SET: u32>(net: &mut Net<'_, SET>, front: &mut impl Front, batch: &mut [i8]) -> ExitCode {
         let mut text = String::new();
         let outcome = match File::open("samples.bin") {
             Ok(file) => application::run(net, front, batch, &mut Reader(BufReader::new(file)), &mut text, || 0)

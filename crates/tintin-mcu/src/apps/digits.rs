@@ -6,6 +6,7 @@
 use crate::board::{Clock, timed};
 use core::fmt::{self, Display, Write};
 use tintin_core::loss::{Score, Target};
+use tintin_core::net::Net;
 use tintin_core::optim::{Recipe, Schedule};
 
 tintin_core::model! {
@@ -144,7 +145,7 @@ pub fn run(
     clock: &mut impl Clock,
     out: &mut dyn Write,
 ) -> Result<Outcome, fmt::Error> {
-    let mut net = net::net(memory);
+    let mut net = net::lean(memory, &[]);
     net.initialise(SEED);
     let (train, of) = data.len();
     writeln!(out, "digits: {train} to learn from, {of} held out; {} weights", net::SIZES.weights)?;
@@ -172,7 +173,7 @@ fn tell(out: &mut dyn Write, epoch: u32, right: usize, of: usize, rest: fmt::Arg
     writeln!(out, "epoch {epoch}: {}.{} % of the held-out digits right, {rest}", tenths / 10, tenths % 10)
 }
 
-fn right(net: &mut tintin_core::net::Net<'_>, samples: &[[u8; PIXELS + 1]]) -> usize {
+fn right(net: &mut Net<'_, { net::SET }>, samples: &[[u8; PIXELS + 1]]) -> usize {
     let known = |sample: &&[u8; PIXELS + 1]| {
         let (x, label) = picture(sample);
         net.classify(&x, EXPONENT) == usize::from(label)

@@ -82,7 +82,7 @@ pub enum Verdict {
 
 /// Learns, measures and watches, window by window.
 pub struct Monitor<'m> {
-    net: Net<'m>,
+    net: Net<'m, { net::SET }>,
     windows: u32,
     errors: [u64; MEASURE],
     limit: u64,
@@ -91,7 +91,7 @@ pub struct Monitor<'m> {
 impl<'m> Monitor<'m> {
     /// Knows nothing yet.
     pub fn new(memory: &'m mut net::Memory) -> Self {
-        let mut net = net::net(memory);
+        let mut net = net::lean(memory, &[]);
         net.initialise(SEED);
         Self { net, windows: 0, errors: [0; MEASURE], limit: u64::MAX }
     }
