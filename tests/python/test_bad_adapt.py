@@ -120,6 +120,9 @@ def test_features_classes_and_nets_out_of_range() -> None:
     # nothing is to be learned where there is no signal
     still = net(bias=False).adapt(X * 0, Y)
     assert (still.trained, still.digests, still.net.digest()) == ([], [], net(bias=False).digest())
+    told = still.net.memory(policy="tinytrain", choices=still.choices)
+    assert told.total == still.memory == still.net.memory(policy="none").total
+    refused(ValueError, "left to train", call=lambda: net(bias=False).memory(policy="bias_only"))
 
 
 @pytest.mark.parametrize(

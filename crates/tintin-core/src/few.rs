@@ -85,15 +85,19 @@ impl Workroom {
         let batch = settings.batch as usize;
         let fixed = if chooses { Settings { policy: Policy::Full, ..*settings } } else { *settings };
         let count = fixed_choice(origin, &fixed, slots, chosen)?;
+        let still = run(1).with_training(false);
+        let prediction = pool_words(&plan_for(origin.layers, origin.input, still, Learning::Chosen(&[]), slots)?);
         if settings.policy == Policy::Nothing {
-            return Ok((pool_words(&inspection), all)); // which prediction needs no more than
+            return Ok((prediction, all));
         }
         let learning = settings.policy.learning(&chosen[..count]);
         let full = plan_for(origin.layers, origin.input, run(settings.batch), learning, slots)?;
         // what is chosen in part needs masks of its rows, may be less than all, and its rows may lie apart
         let masks = slots[..full.slots].iter().map(|slot| (slot.rows as usize).div_ceil(8)).sum::<usize>();
         let apart = if chooses { most_workspace(&slots[..full.slots], batch, settings.spacious) } else { 0 };
-        Ok((pool_words(&inspection).max(pool_words(&full)) + masks + apart, all))
+        // shorter lives may be placed less well
+        let slack = if chooses { full.activations.div_ceil(8) } else { 0 };
+        Ok((pool_words(&inspection).max(pool_words(&full)).max(prediction) + masks + apart + slack, all))
     }
 
     /// The memory, lent.

@@ -383,7 +383,7 @@ pub fn run<const LAYERS: usize>(
     let state_and_scales = size_of::<State>() + size_of_val::<[SlotScales]>(&scales[..used]);
     let inspects = matches!(task.kind, Kind::TinyTrain | Kind::Layers | Kind::RandomChannels);
     let limit = usize::try_from(settings.memory).unwrap_or(usize::MAX);
-    let (look, last) = (Options::training(1).ram_limit(limit), Learning::Inspect(settings.inspect));
+    let (look, last) = (Options::training(1).ram_limit(limit), Learning::Inspect(settings.first()));
     let first = if inspects { plan_for(layers, input, look, last, slots)? } else { Sizes::default() };
     let lent = Room {
         slots: &mut *slots,
@@ -403,8 +403,11 @@ pub fn run<const LAYERS: usize>(
     };
     let start = clock();
     let mut adapter = Adapter::new(origin, task.support, settings, lent)?;
-    let selection = clock() - start;
-    let costs = learn(&mut adapter, &task, out, clock)?;
+    let mut selection = clock() - start;
+    let mut costs = learn(&mut adapter, &task, out, clock)?;
+    if adapter.choices().is_empty() {
+        costs.steps += take(&mut selection); // the prototypes: nothing was chosen
+    }
     let sizes = *adapter.sizes();
     let touched = pool.iter().rposition(|&word| word != UNTOUCHED).map_or(0, |last| last + 1);
     let planned = pool_words(&sizes).max(pool_words(&first));

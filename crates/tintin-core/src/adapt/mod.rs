@@ -157,6 +157,9 @@ impl<'m> Adapter<'m> {
 
     /// The error of a budget that the inspection does not fit into: what would do for it and for a layer.
     fn too_small(&mut self, error: PlanError, look: Learning<'_>) -> AdaptError {
+        if matches!(self.settings.policy, Policy::Layers(_)) {
+            return AdaptError::Plan(error); // its layers are told: no other would do
+        }
         let (PlanError { bytes: Some((needed, _)), .. }, Origin { layers, input, .. }) = (error, self.origin) else {
             return AdaptError::Plan(error);
         };

@@ -198,6 +198,8 @@ def planned(
     if choices is not None:
         if policy not in (None, *CHOSEN_BY_HAND, *CHOSEN_BY_SAMPLES, *REDRAWN):
             raise ValueError(f"policy {policy!r} takes no choices")
+        if policy in CHOSEN_BY_SAMPLES and len(choices) == 0:
+            return []  # of an adaptation that found nothing to learn
         return checked(net, choices)
     if policy in CHOSEN_BY_SAMPLES:
         raise ValueError(f"what {policy!r} trains depends on the samples: pass choices, as of an adaptation")

@@ -136,7 +136,7 @@ class Sequential:
             if train_from != 0 or not training:
                 raise ValueError("policy and choices tell what is trained: leave out train_from and training=False")
             named = _adapt.planned(self, policy, choices, batch_size, inspect)
-            if not named:
+            if not named and policy in ("none", *_adapt.CHOSEN_BY_SAMPLES):
                 return _memory.from_plan(self._engine.plan(1, 0, False, limit), 1, False)
             plan = self._engine.plan_choice(batch_size, named, limit, policy in _adapt.REDRAWN)
             return _memory.from_plan(plan, batch_size, True)
