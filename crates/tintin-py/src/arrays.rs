@@ -1,10 +1,15 @@
 //! numpy arrays to slices of mantissas, with messages that say what was given and what is expected.
 
+use std::ops::Range;
+
 use numpy::{PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use rayon::ThreadPool;
+use tintin_core::cut::{Share, items, over};
 use tintin_core::loss::Target;
 
 use crate::error::value;
+use crate::threads;
 
 /// Samples as they lie in the caller's array; copied batch by batch.
 pub enum Samples<'py> {
@@ -59,19 +64,41 @@ impl<'py> Samples<'py> {
 
     /// Writes sample `i` as mantissas (N10). `i` is below `count`.
     pub fn copy(&self, i: usize, out: &mut [i8]) {
+        self.values().copy(i, out);
+    }
+
+    /// The values themselves, for threads that have no interpreter.
+    fn values(&self) -> Values<'_> {
+        match self {
+            Self::Pixels(x) => Values::Pixels(x.as_slice().unwrap_or(&[])),
+            Self::Mantissas(x) => Values::Mantissas(x.as_slice().unwrap_or(&[])),
+        }
+    }
+}
+
+/// Least bytes that a thread copies: below, waking it takes longer.
+const LEAST_COPIED: usize = 1 << 20;
+
+/// Values of all samples.
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    Pixels(&'a [u8]),
+    Mantissas(&'a [i8]),
+}
+
+impl Values<'_> {
+    /// See [`Samples::copy`].
+    fn copy(self, i: usize, out: &mut [i8]) {
+        let at = i * out.len();
         match self {
             Self::Pixels(x) => {
-                if let Some(x) = x.as_slice().ok().and_then(|x| x.chunks_exact(out.len()).nth(i)) {
-                    for (out, &x) in out.iter_mut().zip(x) {
-                        *out = (x >> 1).cast_signed();
-                    }
+                for (out, &x) in out.iter_mut().zip(&x[at..]) {
+                    *out = (x >> 1).cast_signed();
                 }
             }
             Self::Mantissas(x) => {
-                if let Some(x) = x.as_slice().ok().and_then(|x| x.chunks_exact(out.len()).nth(i)) {
-                    for (out, &x) in out.iter_mut().zip(x) {
-                        *out = x.max(-127);
-                    }
+                for (out, &x) in out.iter_mut().zip(&x[at..]) {
+                    *out = x.max(-127);
                 }
             }
         }
@@ -144,12 +171,28 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Takes the samples `order` in place of those before.
-    pub fn take(&mut self, samples: &Samples<'_>, inputs: usize, order: impl ExactSizeIterator<Item = usize>) {
-        self.x.resize(order.len().saturating_mul(inputs), 0);
-        for (i, out) in order.zip(self.x.chunks_exact_mut(inputs)) {
-            samples.copy(i, out);
-        }
+    /// Takes `count` samples in place of those before, `number` says which, on the threads of `pool`.
+    pub fn take(
+        &mut self,
+        samples: &Samples<'_>,
+        inputs: usize,
+        count: usize,
+        number: impl Fn(usize) -> usize + Sync,
+        pool: Option<&ThreadPool>,
+    ) {
+        let len = count.saturating_mul(inputs);
+        self.x.resize(len, 0);
+        let values = samples.values();
+        let part = |(range, x): (Range<usize>, Share<&mut [i8]>)| {
+            for (i, x) in range.zip(x.slice.chunks_exact_mut(inputs)) {
+                values.copy(number(i), x);
+            }
+            0
+        };
+        let work = (0..count, items(&mut self.x[..], inputs));
+        let parts = pool.map_or(1, |pool| (len / LEAST_COPIED).min(pool.current_num_threads())).min(count);
+        let pool = pool.filter(|_| parts > 1);
+        threads::run(pool, || over(work, count, parts, &part));
     }
 
     /// Takes the targets of the samples `order` in place of those before.

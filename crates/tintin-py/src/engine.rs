@@ -75,18 +75,20 @@ struct Pace {
 
 impl Pace {
     /// Least and most time between two looks.
-    const TIMES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
+    const TIMES: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(32));
     /// Most bytes of samples copied at a time; one batch or sample is always taken.
-    const BYTES: usize = 1 << 20;
+    const BYTES: usize = 1 << 23;
 
     fn new(bytes_each: usize) -> Self {
         Self { count: 1, most: Self::BYTES.checked_div(bytes_each).unwrap_or(1).max(1) }
     }
 
-    /// After `count` took so long.
+    /// After `count` took so long: as many as take the longest time, at most sixteen times as many.
     fn keep(&mut self, time: Duration) {
         if time < Self::TIMES.0 {
-            self.count = self.count.saturating_mul(2).min(self.most);
+            // threads go to sleep between two groups: there are to be few
+            let more = Self::TIMES.1.as_nanos().checked_div(time.as_nanos()).unwrap_or(16).clamp(2, 16);
+            self.count = self.count.saturating_mul(usize::try_from(more).unwrap_or(2)).min(self.most);
         } else if time > Self::TIMES.1 {
             self.count = self.count.div_ceil(2);
         }
@@ -293,9 +295,9 @@ impl Engine {
         while !rest.is_empty() {
             let part;
             (part, rest) = rest.split_at(size.saturating_mul(pace.count).min(rest.len()));
-            copies.take(&samples, inputs, part.iter().map(|&i| i as usize));
-            copies.take_targets(&targets, outputs, part.iter().map(|&i| i as usize));
             let pool = threads::pool(count)?;
+            copies.take(&samples, inputs, part.len(), |i| part[i] as usize, pool.as_deref());
+            copies.take_targets(&targets, outputs, part.iter().map(|&i| i as usize));
             let mut model = self.lock(py)?;
             let mut net = model.net(options).map_err(error::plan)?;
             let (net, copies, pool, start) = (&mut net, &copies, pool.as_deref(), Instant::now());
@@ -520,7 +522,8 @@ fn each<W: Cut>(
         let range = done..done.saturating_add(pace.count).min(n);
         done = range.end;
         let (some, outputs) = (range.len(), targets.map_or(0, |(_, outputs)| outputs));
-        copies.take(samples, inputs, range.clone());
+        let pool = threads::pool(count)?;
+        copies.take(samples, inputs, some, |i| range.start + i, pool.as_deref());
         if let Some((targets, outputs)) = targets {
             copies.take_targets(targets, outputs, range);
         }
@@ -528,7 +531,7 @@ fn each<W: Cut>(
         out = later;
         let parts = cut::parts(some, products, count);
         let work = (0..some, scratch(&mut nets[..], 1), items(&copies.x[..], inputs), now);
-        let (pool, copies, start) = (threads::pool(count)?, &copies, Instant::now());
+        let (copies, start) = (&copies, Instant::now());
         let part = |(range, nets, x, mut out): Part<'_, '_, W>| {
             if let Some(net) = nets.slice.first_mut() {
                 for (i, x) in range.zip(x.slice.chunks_exact(inputs)) {
