@@ -125,7 +125,8 @@ pub fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) -> u32 
         return f(work);
     }
     let half = parts / 2;
-    let first = work.share(items, half, parts).clamp(half, items - (parts - half));
+    // the other thread begins a little later, with data that this one has in its cache
+    let first = (work.share(items, half, parts) + items / LATER).clamp(half, items - (parts - half));
     let (left, right) = work.cut(first, half);
     let running = AtomicBool::new(false);
     let (left, right) = rayon::join(
@@ -134,6 +135,8 @@ pub fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) -> u32 
             // rayon gives the processor away while it waits: for an end that is this near, that takes longer
             for _ in 0..if parts == 2 { PATIENCE } else { 0 } {
                 if !running.load(Relaxed) {
+                    // rayon has yet to say so
+                    (0..4).for_each(|_| core::hint::spin_loop());
                     break;
                 }
                 core::hint::spin_loop();
@@ -160,9 +163,15 @@ pub fn over<W: Cut>(work: W, _items: usize, _parts: usize, f: &impl Fn(W) -> u32
 /// Pauses, some microseconds of them, in which a part may end or another one turn up.
 #[cfg(feature = "threads")]
 const PATIENCE: usize = 1 << 10;
-/// Looks for work, some pauses apart, after which a thread goes to sleep: some hundred microseconds.
+/// A thread that hands over does one item more of so many.
+#[cfg(feature = "threads")]
+const LATER: usize = 64;
+/// Looks for work, some pauses apart, after which a thread takes naps between two looks: some hundred microseconds.
 #[cfg(feature = "threads")]
 const LOOKS: usize = 1 << 10;
+/// How long such a nap is, at least.
+#[cfg(feature = "threads")]
+const NAP: core::time::Duration = core::time::Duration::from_micros(50);
 
 /// Runs `f` while the other threads of the pool that is installed on this one look for parts of its work: rayon's would go to sleep
 /// between two of them, and waking one takes longer than many a part.
@@ -185,15 +194,18 @@ pub fn attended<R>(f: impl FnOnce() -> R) -> R {
     })
 }
 
-/// Does what there is to do, until `done` or until there has been nothing for long.
+/// Does what there is to do, until `done`. Never leaves earlier: the thread that cuts the work may only have lost its processor for a while,
+/// and one that sleeps for good would be of no use in all that follows.
 #[cfg(feature = "threads")]
 fn attend(done: &AtomicBool) {
     let mut looks = 0;
-    while looks < LOOKS && !done.load(Relaxed) {
+    while !done.load(Relaxed) {
         looks += 1;
         if rayon::yield_now() == Some(rayon::Yield::Executed) {
             looks = 0;
-        } else if looks.is_multiple_of(64) {
+        } else if looks > LOOKS {
+            std::thread::sleep(NAP);
+        } else if looks.is_multiple_of(256) {
             std::thread::yield_now();
         } else {
             // a look takes what it looks at out of the other thread's cache
