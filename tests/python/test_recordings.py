@@ -1,4 +1,4 @@
-"""Bearing and spectrum recordings: read from a folder of the user's own, checked, split, brought to one scale."""
+"""Recordings read from a folder of the user's own: checked, split, brought to one scale."""
 
 from __future__ import annotations
 
@@ -83,15 +83,92 @@ def test_spectra_are_split_by_role(spectra: Path, tmp_path: Path) -> None:
     assert data.about["block_train"].tolist() == [2, 3]
 
 
-@pytest.mark.parametrize(("load", "name"), [(datasets.cwru, "cwru"), (datasets.spectrum_sensing, "spectrum_sensing")])
+def test_drawings_are_split_by_alphabet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((3, 28, 28), np.uint8)
+    images[1, 0, :2] = images[2, 27, 27] = 1
+    put(
+        tmp_path, "omniglot", monkeypatch,
+        images=np.packbits(images.reshape(3, -1), axis=1), label=np.array([0, 300, 1], np.uint16),
+        alphabet=np.array([0, 7, 0], np.uint8), drawer=np.array([1, 2, 3], np.uint8),
+        is_evaluation=np.array([0, 1, 0], np.uint8), alphabet_names=[],
+    )  # fmt: skip
+    data = datasets.omniglot(root=tmp_path)
+    assert data.x_train.shape == (2, 28, 28) and data.x_train.dtype == np.uint8
+    assert np.array_equal(data.x_test[0], images[1] * 255) and np.array_equal(data.x_train[1], images[2] * 255)
+    assert (data.y_train.tolist(), data.y_test.tolist(), data.y_train.dtype) == ([0, 1], [300], np.uint16)
+    assert (data.about["alphabet_test"].tolist(), data.about["drawer_train"].tolist()) == ([7], [1, 3])
+    assert len(data.classes) == 301
+
+
+def test_words_are_summed_up_over_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bands = np.random.default_rng(0).integers(0, 256, (3, 49, 40)).astype(np.uint8)
+    put(
+        tmp_path, "kws_speech_commands", monkeypatch,
+        logmel_fdelta=np.diff(bands, axis=2, prepend=np.uint8(0)), label=np.array([0, 1, 2]),
+        speaker=np.array([-1, 4, 5]), word=np.array(["silence", "bed", "yes"]), is_test=np.array([0, 1, 0]),
+        class_names=["silence", "unknown", "yes"],
+    )  # fmt: skip
+    data = datasets.speech_commands(root=tmp_path)
+    assert np.array_equal(data.x_train, bands[[0, 2]]) and np.array_equal(data.x_test, bands[[1]])
+    assert (data.y_train.tolist(), data.y_test.tolist()) == ([0, 2], [1])
+    assert (data.about["word_test"].tolist(), data.about["speaker_train"].tolist()) == (["bed"], [-1, 5])
+    assert data.classes == ("silence", "unknown", "yes")
+
+
+def test_activities_are_cut_into_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    signal = rng.integers(-(2**15), 2**15, (6, 600)).astype(np.int16)
+    steps = np.diff(signal.view(np.uint16), axis=1, prepend=np.uint16(0))
+    put(
+        tmp_path, "har", monkeypatch,
+        delta_lo=(steps & 255).astype(np.uint8), delta_hi=(steps >> 8).astype(np.uint8),
+        offset=np.array([0, 300, 600]), experiment=np.array([1, 2]),
+        # experiment, person, activity, first and last sample, both counted from 1: 200 samples have two windows
+        segments=np.array([[1, 8, 3, 11, 210], [1, 8, 7, 211, 300], [2, 9, 6, 1, 128], [2, 9, 6, 129, 255]]),
+        test_users=np.array([9]), activity_names=[f"activity {i}" for i in range(12)],
+    )  # fmt: skip
+    data = datasets.har(root=tmp_path)
+    assert np.array_equal(data.x_train, [signal[:, 10:138].T, signal[:, 74:202].T])
+    assert np.array_equal(data.x_test, [signal[:, 300:428].T])
+    assert (data.y_train.tolist(), data.y_test.tolist()) == ([2, 2], [5])
+    assert (data.about["user_train"].tolist(), data.about["start_train"].tolist()) == ([8, 8], [10, 74])
+    assert data.classes == tuple(f"activity {i}" for i in range(6))
+
+
+def test_watch_has_two_sensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = {"accel": np.arange(6, dtype=np.int16).reshape(3, 2), "gyro": -np.arange(4, dtype=np.int16).reshape(2, 2)}
+    columns: dict[str, Any] = {}
+    for sensor, values in x.items():
+        n = len(values)
+        columns |= {f"{sensor}_x": values, f"{sensor}_y": np.arange(n), f"{sensor}_user": np.arange(n) + 1600}
+        columns[f"{sensor}_is_test"] = np.arange(n) == n - 1
+    put(tmp_path, "wisdm51_watch", monkeypatch, activity_names=["walking", "jogging", "stairs"], **columns)
+    data = datasets.wisdm_watch(root=tmp_path)
+    assert (data.x_train.tolist(), data.x_test.tolist()) == ([[0, 1], [2, 3]], [[4, 5]])
+    assert (data.y_test.tolist(), data.about["user_test"].tolist()) == ([2], [1602])
+    gyro = datasets.wisdm_watch(sensor="gyro", root=tmp_path)
+    assert (gyro.x_train.tolist(), gyro.x_test.tolist()) == ([[0, -1]], [[-2, -3]])
+    refused(ValueError, "accel", "magnet", call=lambda: datasets.wisdm_watch(sensor="magnet", root=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "licence"),
+    [
+        (datasets.cwru, "cwru", "names no licence"),
+        (datasets.spectrum_sensing, "spectrum_sensing", "GPL"),
+        (datasets.omniglot, "omniglot", "MIT"),
+        (datasets.speech_commands, "kws_speech_commands", "CC BY"),
+        (datasets.har, "har", "research only"),
+        (datasets.wisdm_watch, "wisdm51_watch", "no licence"),
+    ],
+)
 def test_absent_data_say_where_they_come_from(
-    load: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    load: Any, name: str, licence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    licence = {"cwru": "names no licence", "spectrum_sensing": "GPL"}[name]
     refused(FileNotFoundError, name, str(tmp_path), "GitHub", licence, call=lambda: load(root=tmp_path))
     monkeypatch.delenv(datasets.DATA_VARIABLE, raising=False)
     refused(FileNotFoundError, "TINTIN_DATA is not set", call=load)
-    refused(ValueError, f"tintin.datasets.{name}()", call=lambda: datasets.load(name))
+    refused(ValueError, f"tintin.datasets.{load.__name__}()", call=lambda: datasets.load(load.__name__))
 
 
 def test_altered_data_are_refused(bearings: Path, tmp_path: Path) -> None:
@@ -116,3 +193,14 @@ def test_real_data() -> None:
     spectra = datasets.spectrum_sensing()
     assert np.bincount(spectra.y_train).tolist() == np.bincount(spectra.y_test).tolist() == [1400, 6000]
     assert spectra.about["noise"].shape == (1200, 59)
+    drawings = datasets.omniglot()
+    assert drawings.x_train.shape == (19_280, 28, 28) and drawings.x_test.shape == (13_180, 28, 28)
+    assert len(drawings.classes) == 1623 and set(drawings.y_train).isdisjoint(drawings.y_test)
+    words = datasets.speech_commands()
+    assert words.x_train.shape == (3569, 49, 40) and words.x_test.shape == (1200, 49, 40)
+    assert set(words.about["speaker_train"]) & set(words.about["speaker_test"]) <= {-1}
+    activities = datasets.har()
+    assert activities.x_train.shape == (7415, 128, 6) and activities.x_test.shape == (2996, 128, 6)
+    watch = datasets.wisdm_watch()
+    assert watch.x_train.shape == (11_170, 91) and watch.x_test.shape == (7041, 91)
+    assert set(watch.about["user_train"]).isdisjoint(watch.about["user_test"]) and len(watch.classes) == 18
