@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 #[cfg(feature = "threads")]
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// Least multiply-accumulates of a part: below, waking a thread costs more than it brings.
 const LEAST_PRODUCTS: usize = 1 << 18;
@@ -172,6 +172,9 @@ const LOOKS: usize = 1 << 10;
 /// How long such a nap is, at least.
 #[cfg(feature = "threads")]
 const NAP: core::time::Duration = core::time::Duration::from_micros(50);
+/// Most naps in which threads are waited for that may have other work.
+#[cfg(feature = "threads")]
+const NAPS: usize = 4;
 
 /// Runs `f` while the other threads of the pool that is installed on this one look for parts of its work: rayon's would go to sleep
 /// between two of them, and waking one takes longer than many a part.
@@ -184,12 +187,27 @@ pub fn attended<R>(f: impl FnOnce() -> R) -> R {
             self.0.store(true, Relaxed);
         }
     }
-    let done = AtomicBool::new(false);
+    let (done, others, here) = (AtomicBool::new(false), rayon::current_num_threads() - 1, AtomicUsize::new(0));
     rayon::in_place_scope(|scope| {
-        for _ in 1..rayon::current_num_threads() {
-            scope.spawn(|_| attend(&done));
+        for _ in 0..others {
+            scope.spawn(|_| {
+                here.fetch_add(1, Relaxed);
+                attend(&done);
+            });
         }
         let _done = Done(&done);
+        // one that was woken on this thread's processor, where it was last, would wait for its turn there with others idle: while this
+        // thread sleeps it begins, and this one wakes up elsewhere
+        let all_here = || here.load(Relaxed) == others;
+        for wait in 0..PATIENCE + NAPS {
+            if all_here() {
+                break;
+            } else if wait < PATIENCE {
+                core::hint::spin_loop();
+            } else {
+                std::thread::sleep(NAP);
+            }
+        }
         f()
     })
 }

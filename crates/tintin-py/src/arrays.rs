@@ -77,7 +77,7 @@ impl<'py> Samples<'py> {
 }
 
 /// Least bytes that a thread copies: below, waking it takes longer.
-const LEAST_COPIED: usize = 1 << 20;
+const LEAST_COPIED: usize = 1 << 18;
 
 /// Values of all samples.
 #[derive(Clone, Copy)]
