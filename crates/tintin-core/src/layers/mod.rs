@@ -234,7 +234,7 @@ impl Cut for Errors<'_> {
         kernels::run(
             #[inline(always)]
             || {
-                let cost = |s: usize| n / 16 + nonzeros(&self.dy[s * n..][..n]);
+                let cost = |s: usize| n / 16 + kernels::host::about_nonzero(&self.dy[s * n..][..n]);
                 let (mut first, mut last, mut left, mut right) = (0, items, 0, 0);
                 while first < last {
                     if left * (parts - some) <= right * some {
@@ -249,14 +249,6 @@ impl Cut for Errors<'_> {
             },
         )
     }
-}
-
-/// About how many errors are not zero, from every fourth block of them: counted in vectors of bytes, which those of a block do not fill.
-#[cfg(feature = "threads")]
-#[inline(always)]
-fn nonzeros(dy: &[i8]) -> usize {
-    let count = |block: &[i8]| block.iter().fold(0u8, |count, &d| count + u8::from(d != 0));
-    4 * dy.chunks(128).step_by(4).map(|block| usize::from(count(block))).sum::<usize>()
 }
 
 /// Backward call: `acc` (samples, rows, width, channels) += exact errors of input rows `first..first + rows`; holds 0 before.

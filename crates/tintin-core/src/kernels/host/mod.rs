@@ -15,6 +15,7 @@ mod depthwise;
 mod descend;
 mod every;
 mod filters;
+mod flipped;
 mod geometry;
 mod groups;
 mod lanes;
@@ -43,6 +44,8 @@ pub use lanes::Kernel;
 pub use machine::{Machine, machine};
 pub use matmul::product;
 pub use scatter::input_errors;
+#[cfg(feature = "threads")]
+pub(crate) use tile::about_nonzero;
 pub use transposed::{matmul_transposed, outer_products};
 
 /// Runs `kernel` on `machine`, which is present; `None` if that has no vector instructions.

@@ -14,7 +14,6 @@
 use core::ops::Range;
 use std::vec::Vec;
 
-use super::dispatch_on;
 use super::geometry::Geometry;
 use super::groups::{Side, room, spread, with_buffers};
 use super::lanes::{Kernel, Lanes};
@@ -22,11 +21,15 @@ use super::machine::Machine;
 use super::tile::{
     MOST, ROW, Tap, ahead, balanced, correction, nonzero, readable, single, sparse, with_registers, word, zeros,
 };
+use super::{dispatch_on, flipped};
 use crate::kernels::{Conv2d, Errors};
 
 /// See [`Conv2d::input_errors`].
 pub fn input_errors(machine: Machine, conv: &Conv2d, w: &[i8], errors: Errors<'_>, acc: &mut [i32]) -> bool {
     let geometry = Geometry::new(conv, &errors);
+    if machine != Machine::Portable && flipped::suits(conv, &errors) {
+        return flipped::input_errors(machine, conv, w, errors, acc);
+    }
     with_buffers(|buffers| dispatch_on(machine, InputErrors { geometry, w, errors, acc, buffers })).is_some()
 }
 

@@ -147,7 +147,7 @@ fn assert_convolution(xs: Shape, outputs: u32, layer: (Pair, Pair, Pair), window
 }
 
 /// Kernel, stride and padding.
-const LAYERS: [(Pair, Pair, Pair); 7] = [
+const LAYERS: [(Pair, Pair, Pair); 9] = [
     ((5, 5), (1, 1), (2, 2)),
     ((3, 3), (1, 1), (1, 1)),
     ((1, 1), (1, 1), (0, 0)),
@@ -155,6 +155,8 @@ const LAYERS: [(Pair, Pair, Pair); 7] = [
     ((1, 7), (1, 2), (0, 3)),
     ((2, 2), (4, 4), (0, 0)),
     ((8, 9), (1, 1), (7, 8)), // larger than most inputs
+    ((4, 3), (1, 1), (1, 0)),
+    ((2, 3), (1, 1), (2, 3)), // places that see nothing but padding
 ];
 
 /// None, and windows that overlap, leave gaps, and lie side by side.

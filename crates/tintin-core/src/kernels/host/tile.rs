@@ -168,6 +168,13 @@ pub fn nonzero<L: Lanes>(dy: &[i8], to: &mut [i32]) -> usize {
     count
 }
 
+/// About how many errors are not zero, from every fourth block of them: counted in vectors of bytes, which those of a block do not fill.
+#[inline(always)]
+pub fn about_nonzero(dy: &[i8]) -> usize {
+    let count = |block: &[i8]| block.iter().fold(0u8, |count, &d| count + u8::from(d != 0));
+    4 * dy.chunks(128).step_by(4).map(|block| usize::from(count(block))).sum::<usize>()
+}
+
 /// A length as a word.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // of a buffer of this module, below 2^31
