@@ -16,7 +16,7 @@ use super::filters::Filters;
 use super::groups::{Side, group, room, spread, value, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
-use super::product::Product;
+use super::product::{Grid, Product};
 
 /// Bytes of inputs copied at a time.
 const CACHE: usize = 16 << 10;
@@ -47,10 +47,10 @@ impl Convolution<'_> {
     }
 }
 
-/// With its buffers: inputs, weights, steps, windows, and the places of a window.
+/// With its buffers: inputs, weights and their rows, steps, and the places of a window.
 struct Call<'a, 'b> {
     of: Convolution<'a>,
-    buffers: &'b mut [Vec<i32>; 6],
+    buffers: &'b mut [Vec<i32>; 5],
 }
 
 /// Where the values of a copy lie.
@@ -125,7 +125,7 @@ impl Kernel for Call<'_, '_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> u32 {
-        let Call { of, buffers: [x, rows, packed, steps, windows, window] } = self;
+        let Call { of, buffers: [x, rows, packed, steps, window] } = self;
         let (conv, pool) = (of.conv, of.windows);
         let (c, channels) = (conv.xs.c as usize, conv.ys.c as usize);
         let copied = of.copied(size_of::<L::Value>(), 8);
@@ -142,7 +142,7 @@ impl Kernel for Call<'_, '_> {
         unsafe { filters.pack::<L>(starts, rows, packed) };
 
         let groups = filters.groups::<L>();
-        let steps = room(steps, conv.kernel.0 * groups);
+        let steps = room(steps, (conv.kernel.0 + 1) * groups);
         for (a, steps) in steps.chunks_exact_mut(groups).enumerate() {
             for (q, step) in steps.iter_mut().enumerate() {
                 *step = entry(a * copied.row + q * L::GROUP);
@@ -154,19 +154,14 @@ impl Kernel for Call<'_, '_> {
                 *place = entry(a * down + b * right);
             }
         }
-        let (in_row, lanes) = (pool.columns.div_ceil(filters.joined), filters.lanes());
-        let windows = room(windows, 3 * copied.samples * copied.band * in_row).as_chunks_mut::<3>().0;
-        for (r, windows) in windows.chunks_exact_mut(in_row).enumerate() {
-            let (s, i) = (r / copied.band, r % copied.band);
-            let mut x = s * copied.rows * copied.row + i * below;
-            let (mut acc, end) = (r * pool.columns * channels, (r + 1) * pool.columns * channels);
-            for window in windows {
-                *window = [entry(x), entry(acc), entry(lanes.min(end - acc))];
-                x += filters.joined * shift;
-                acc += lanes;
-            }
-        }
-        let windows = &*windows;
+        let in_row = pool.columns.div_ceil(filters.joined);
+        let grid = Grid {
+            counts: [0, 0, in_row],
+            steps: [copied.rows * copied.row, below, filters.joined * shift],
+            lanes: filters.lanes(),
+            last: (pool.columns - (in_row - 1) * filters.joined) * channels,
+        };
+        let square = pool.kernel == (2, 2) && conv.stride.0 == 1;
 
         // behind the last row: what the last step of the last window reads in vain
         let slack = filters.joined * shift + groups * L::GROUP;
@@ -184,8 +179,8 @@ impl Kernel for Call<'_, '_> {
                 let sums = at..at + count * rows * row;
                 let winners = if of.out.winners.is_empty() { &mut [][..] } else { &mut of.out.winners[sums.clone()] };
                 let out = Outputs { acc: &mut of.out.acc[sums], winners, sums: of.out.sums };
-                let windows = &windows[..count * rows * in_row];
-                let product = Product { x, packed, steps, window, windows, out };
+                let grid = Grid { counts: [count, rows, in_row], ..grid };
+                let product = Product { x, packed, steps, groups, window, square, grid, out };
                 // SAFETY: as the caller says.
                 top = unsafe { product.run::<L>() }.max(top);
             }
