@@ -13,8 +13,8 @@ use std::vec::Vec;
 
 use super::super::{Conv2d, Outputs, Sums, Windows};
 use super::filters::Filters;
-use super::groups::{Side, group, room, spread, value, with_buffers};
-use super::lanes::{Kernel, Lanes};
+use super::groups::{Rows, Side, room, spread, spread_rows, with_buffers};
+use super::lanes::{Kernel, Lanes, PLACED};
 use super::machine::Machine;
 use super::product::{Grid, Product};
 
@@ -93,22 +93,32 @@ impl Convolution<'_> {
         let conv = self.conv;
         let (len, side) = (conv.xs.w as usize * conv.xs.c as usize, conv.padding.1 * conv.xs.c as usize);
         let top = (conv.first + first * self.windows.stride.0) * conv.stride.0;
-        assert!(x.len() / conv.xs.len() * copied.rows * copied.row * size_of::<L::Value>() <= size_of_val(to));
+        let samples = x.len() / conv.xs.len();
+        let values = samples * copied.rows * copied.row + PLACED;
+        assert!(values * size_of::<L::Value>() <= size_of_val(to), "no room for the copy");
         let mut to = to.as_mut_ptr().cast::<L::Value>();
+        // rows above the input, inside and below
+        let above = conv.padding.0.saturating_sub(top).min(copied.rows);
+        let source = (top + above - conv.padding.0).min(conv.xs.h as usize);
+        let inside = (conv.xs.h as usize - source).min(copied.rows - above);
+        let below = copied.rows - above - inside;
+        let zeros = |count| Rows { count, len: 0, at: 0, pitch: copied.row };
+        let rows = Rows { count: inside, len, at: side, pitch: copied.row };
+        if side == 0 && inside == conv.xs.h as usize && inside == copied.rows {
+            // SAFETY: there is room for all samples, as was just checked.
+            return unsafe { spread::<L>(Side::Offset, x, to) };
+        }
         for x in x.chunks_exact(conv.xs.len()) {
-            for r in 0..copied.rows {
-                let source = (top + r).checked_sub(conv.padding.0).filter(|&r| r < conv.xs.h as usize);
-                // SAFETY: `rows` rows of `row` values were just checked to be there for each sample, and side + len <= row.
-                unsafe {
-                    if let Some(source) = source {
-                        spread::<L>(Side::Offset, &x[source * len..][..len], to.add(side));
-                    } else {
-                        for i in 0..len {
-                            to.add(side + i).write(value::<L>(Side::Offset, 0));
-                        }
-                    }
-                    to = to.add(copied.row);
-                }
+            let values = &x[source * len..][..inside * len];
+            // SAFETY: there is room for the rows of all samples and what is written behind, as was just checked.
+            unsafe {
+                // where nothing is read there must be memory all the same: elsewhere reading nothing takes long
+                spread_rows::<L>(Side::Offset, &x[..0], zeros(above), to);
+                to = to.add(above * copied.row);
+                spread_rows::<L>(Side::Offset, values, rows, to);
+                to = to.add(inside * copied.row);
+                spread_rows::<L>(Side::Offset, &x[..0], zeros(below), to);
+                to = to.add(below * copied.row);
             }
         }
     }
@@ -163,11 +173,10 @@ impl Kernel for Call<'_, '_> {
         };
         let square = pool.kernel == (2, 2) && conv.stride.0 == 1;
 
-        // behind the last row: what the last step of the last window reads in vain
-        let slack = filters.joined * shift + groups * L::GROUP;
+        // behind the last row: what the last step of the last window reads in vain, and what is written in vain
+        let slack = (filters.joined * shift + groups * L::GROUP).max(PLACED);
         let values = copied.samples * copied.rows * copied.row + slack;
         let x = room(x, (values * size_of::<L::Value>()).div_ceil(4));
-        x.fill(group::<L>(Side::Offset, &[0; 4]));
 
         let samples = of.x.len() / conv.xs.len();
         let (row, mut top) = (pool.columns * channels, 0);

@@ -2,8 +2,8 @@
 
 use std::vec::Vec;
 
-use super::groups::{Side, across, group, room, spread};
-use super::lanes::Lanes;
+use super::groups::{Rows, Side, across, group, room, spread_rows};
+use super::lanes::{Lanes, PLACED};
 
 /// Registers of outputs computed together.
 pub const BLOCK: usize = 2;
@@ -74,22 +74,29 @@ impl Filters<'_> {
         let steps = self.rows * groups;
         let packed = &mut packed[..self.words::<L>()];
         let row = steps.next_multiple_of(L::WIDTH);
-        let rows = room(rows, L::WIDTH * row);
+        // what is written behind a row's end is the next one's to overwrite
+        let rows = room(rows, L::WIDTH * row + PLACED);
         for register in 0..registers {
             let first = register / BLOCK * BLOCK;
             let pitch = (registers - first).min(BLOCK) * L::WIDTH;
             let block = &mut packed[first * L::WIDTH * (1 + steps)..][..pitch * (1 + steps)];
             let at = (register - first) * L::WIDTH;
             let numbers = register * L::WIDTH..((register + 1) * L::WIDTH).min(self.lanes());
-            rows.fill(0);
-            for (number, row) in numbers.clone().zip(rows.chunks_exact_mut(row)) {
-                let (output, shift) = (number % self.outputs, number / self.outputs * self.shift);
+            let mut starts_here = [0; 16];
+            let (mut output, mut shift) = (numbers.start % self.outputs, numbers.start / self.outputs * self.shift);
+            for (lane, start) in starts_here[..numbers.len()].iter_mut().enumerate() {
                 let w = &self.w[output * self.rows * self.run..][..self.rows * self.run];
-                for (w, row) in w.chunks_exact(self.run).zip(row.chunks_exact_mut(groups)) {
-                    // SAFETY: the groups of a kernel row hold its run, however far it is shifted.
-                    unsafe { spread::<L>(Side::Plain, w, row.as_mut_ptr().cast::<L::Value>().add(shift)) };
+                let row = &mut rows[lane * row..];
+                let lie = Rows { count: self.rows, len: self.run, at: shift, pitch: groups * L::GROUP };
+                // SAFETY: the row of words holds all groups, and behind the last one there is room for what is written in vain.
+                unsafe { spread_rows::<L>(Side::Plain, w, lie, row.as_mut_ptr().cast()) };
+                *start = starts.get(output).copied().unwrap_or(0);
+                output += 1;
+                if output == self.outputs {
+                    (output, shift) = (0, shift + self.shift);
                 }
             }
+            rows[numbers.len() * row..L::WIDTH * row].fill(0);
             // SAFETY: `rows` are WIDTH of `row` words, a multiple of WIDTH; in the block, registers lie `pitch` apart, the starts in front.
             unsafe {
                 let (mut sums, zeros) = (L::zero(), L::splat(group::<L>(Side::Offset, &[0; 4])));
@@ -100,16 +107,9 @@ impl Filters<'_> {
                         sums = L::dot(sums, zeros, w);
                     }
                 }
+                // what zeros give is what the offset adds
+                let sums = L::subtract(L::load(starts_here.as_ptr()), sums);
                 L::store(block[at..][..L::WIDTH].as_mut_ptr(), sums);
-            }
-            // what zeros give is what the offset adds
-            for sum in &mut block[at..][..L::WIDTH] {
-                *sum = sum.wrapping_neg();
-            }
-            if !starts.is_empty() {
-                for (sum, number) in block[at..].iter_mut().zip(numbers) {
-                    *sum = sum.wrapping_add(starts[number % self.outputs]);
-                }
             }
         }
     }
