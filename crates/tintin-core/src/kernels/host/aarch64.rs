@@ -106,11 +106,6 @@ macro_rules! neon {
             }
 
             #[inline(always)]
-            unsafe fn load_plain(from: *const i8) -> int32x4_t {
-                unsafe { Self::load_offset(from) }
-            }
-
-            #[inline(always)]
             unsafe fn add(a: int32x4_t, b: int32x4_t) -> int32x4_t {
                 unsafe { vaddq_s32(a, b) }
             }

@@ -65,11 +65,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_plain(from: *const i8) -> __m256i {
-        unsafe { Self::load_offset(from) }
-    }
-
-    #[inline(always)]
     unsafe fn sums(v: [__m256i; 4]) -> [i32; 4] {
         unsafe {
             let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));

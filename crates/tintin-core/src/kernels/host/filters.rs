@@ -73,42 +73,44 @@ impl Filters<'_> {
         let (groups, registers) = (self.groups::<L>(), self.registers::<L>());
         let steps = self.rows * groups;
         let packed = &mut packed[..self.words::<L>()];
-        let row = steps.next_multiple_of(L::WIDTH);
-        // what is written behind a row's end is the next one's to overwrite
-        let rows = room(rows, L::WIDTH * row + PLACED);
+        // behind the last row: what is written and read in vain
+        let rows = room(rows, L::WIDTH * (steps + 1) + PLACED);
         for register in 0..registers {
             let first = register / BLOCK * BLOCK;
             let pitch = (registers - first).min(BLOCK) * L::WIDTH;
             let block = &mut packed[first * L::WIDTH * (1 + steps)..][..pitch * (1 + steps)];
             let at = (register - first) * L::WIDTH;
             let numbers = register * L::WIDTH..((register + 1) * L::WIDTH).min(self.lanes());
-            let mut starts_here = [0; 16];
-            let (mut output, mut shift) = (numbers.start % self.outputs, numbers.start / self.outputs * self.shift);
-            for (lane, start) in starts_here[..numbers.len()].iter_mut().enumerate() {
-                let w = &self.w[output * self.rows * self.run..][..self.rows * self.run];
-                let row = &mut rows[lane * row..];
-                let lie = Rows { count: self.rows, len: self.run, at: shift, pitch: groups * L::GROUP };
-                // SAFETY: the row of words holds all groups, and behind the last one there is room for what is written in vain.
-                unsafe { spread_rows::<L>(Side::Plain, w, lie, row.as_mut_ptr().cast()) };
-                *start = starts.get(output).copied().unwrap_or(0);
-                output += 1;
-                if output == self.outputs {
-                    (output, shift) = (0, shift + self.shift);
+            let mut first_sums = [0; 16];
+            let mut lane = 0;
+            while lane < numbers.len() {
+                let number = numbers.start + lane;
+                let (output, shift) = (number % self.outputs, number / self.outputs * self.shift);
+                let outputs = (self.outputs - output).min(numbers.len() - lane);
+                let (count, weights) = (outputs * self.rows, self.rows * self.run);
+                let w = &self.w[output * weights..][..outputs * weights];
+                let lie = Rows { count, len: self.run, at: shift, pitch: groups * L::GROUP };
+                let to = rows[lane * steps..][..outputs * steps].as_mut_ptr().cast();
+                // SAFETY: the words of these lanes hold all groups, and behind all lanes there is room for what is written in vain.
+                unsafe { spread_rows::<L>(Side::Plain, w, lie, to) };
+                if !starts.is_empty() {
+                    first_sums[lane..][..outputs].copy_from_slice(&starts[output..][..outputs]);
                 }
+                lane += outputs;
             }
-            rows[numbers.len() * row..L::WIDTH * row].fill(0);
-            // SAFETY: `rows` are WIDTH of `row` words, a multiple of WIDTH; in the block, registers lie `pitch` apart, the starts in front.
+            rows[lane * steps..L::WIDTH * steps].fill(0);
+            // SAFETY: `rows` are WIDTH of `steps` words and as many as a register has behind; in the block, registers lie `pitch` apart, the starts in front.
             unsafe {
                 let (mut sums, zeros) = (L::zero(), L::splat(group::<L>(Side::Offset, &[0; 4])));
                 for (step, lanes) in (0..steps).step_by(L::WIDTH).zip(block[pitch..].chunks_mut(L::WIDTH * pitch)) {
-                    let across = across::<L>(rows.as_ptr().add(step), row);
+                    let across = across::<L>(rows.as_ptr().add(step), steps);
                     for (lanes, &w) in lanes.chunks_exact_mut(pitch).zip(&across) {
                         L::store(lanes[at..][..L::WIDTH].as_mut_ptr(), w);
                         sums = L::dot(sums, zeros, w);
                     }
                 }
                 // what zeros give is what the offset adds
-                let sums = L::subtract(L::load(starts_here.as_ptr()), sums);
+                let sums = L::subtract(L::load(first_sums.as_ptr()), sums);
                 L::store(block[at..][..L::WIDTH].as_mut_ptr(), sums);
             }
         }

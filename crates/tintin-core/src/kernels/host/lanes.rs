@@ -49,8 +49,6 @@ pub trait Lanes: Copy {
     unsafe fn store_first(to: *mut i32, v: Self::Vector, n: usize);
     /// WIDTH · GROUP mantissas from memory, as the side with the offset.
     unsafe fn load_offset(from: *const i8) -> Self::Vector;
-    /// The same as the plain side.
-    unsafe fn load_plain(from: *const i8) -> Self::Vector;
     /// Writes [`PLACED`] mantissas of `side`: from there those of `some`, zeros for the others, whose memory is not touched.
     #[inline(always)]
     unsafe fn place(side: Side, from: *const i8, some: Range<usize>, to: *mut Self::Value) {

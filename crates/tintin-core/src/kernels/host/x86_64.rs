@@ -98,11 +98,6 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
-            unsafe fn load_plain($from: *const i8) -> __m512i {
-                unsafe { $load }
-            }
-
-            #[inline(always)]
             unsafe fn place(side: Side, from: *const i8, some: Range<usize>, to: *mut $value) {
                 unsafe {
                     let mask = first(some.end) & !first(some.start);
