@@ -13,10 +13,10 @@ use std::vec::Vec;
 
 use super::super::{Conv2d, Outputs, Sums, Windows};
 use super::filters::Filters;
-use super::groups::{Side, group, room, spread, value, with_buffers};
-use super::lanes::{Kernel, Lanes};
+use super::groups::{Rows, Side, room, spread, spread_rows, with_buffers};
+use super::lanes::{Kernel, Lanes, PLACED};
 use super::machine::Machine;
-use super::product::Product;
+use super::product::{Grid, Product};
 
 /// Bytes of inputs copied at a time.
 const CACHE: usize = 16 << 10;
@@ -47,10 +47,10 @@ impl Convolution<'_> {
     }
 }
 
-/// With its buffers: inputs, weights, steps, windows, and the places of a window.
+/// With its buffers: inputs, weights and their rows, steps, and the places of a window.
 struct Call<'a, 'b> {
     of: Convolution<'a>,
-    buffers: &'b mut [Vec<i32>; 6],
+    buffers: &'b mut [Vec<i32>; 5],
 }
 
 /// Where the values of a copy lie.
@@ -93,22 +93,32 @@ impl Convolution<'_> {
         let conv = self.conv;
         let (len, side) = (conv.xs.w as usize * conv.xs.c as usize, conv.padding.1 * conv.xs.c as usize);
         let top = (conv.first + first * self.windows.stride.0) * conv.stride.0;
-        assert!(x.len() / conv.xs.len() * copied.rows * copied.row * size_of::<L::Value>() <= size_of_val(to));
+        let samples = x.len() / conv.xs.len();
+        let values = samples * copied.rows * copied.row + PLACED;
+        assert!(values * size_of::<L::Value>() <= size_of_val(to), "no room for the copy");
         let mut to = to.as_mut_ptr().cast::<L::Value>();
+        // rows above the input, inside and below
+        let above = conv.padding.0.saturating_sub(top).min(copied.rows);
+        let source = (top + above - conv.padding.0).min(conv.xs.h as usize);
+        let inside = (conv.xs.h as usize - source).min(copied.rows - above);
+        let below = copied.rows - above - inside;
+        let zeros = |count| Rows { count, len: 0, at: 0, pitch: copied.row };
+        let rows = Rows { count: inside, len, at: side, pitch: copied.row };
+        if side == 0 && inside == conv.xs.h as usize && inside == copied.rows {
+            // SAFETY: there is room for all samples, as was just checked.
+            return unsafe { spread::<L>(Side::Offset, x, to) };
+        }
         for x in x.chunks_exact(conv.xs.len()) {
-            for r in 0..copied.rows {
-                let source = (top + r).checked_sub(conv.padding.0).filter(|&r| r < conv.xs.h as usize);
-                // SAFETY: `rows` rows of `row` values were just checked to be there for each sample, and side + len <= row.
-                unsafe {
-                    if let Some(source) = source {
-                        spread::<L>(Side::Offset, &x[source * len..][..len], to.add(side));
-                    } else {
-                        for i in 0..len {
-                            to.add(side + i).write(value::<L>(Side::Offset, 0));
-                        }
-                    }
-                    to = to.add(copied.row);
-                }
+            let values = &x[source * len..][..inside * len];
+            // SAFETY: there is room for the rows of all samples and what is written behind, as was just checked.
+            unsafe {
+                // where nothing is read there must be memory all the same: elsewhere reading nothing takes long
+                spread_rows::<L>(Side::Offset, &x[..0], zeros(above), to);
+                to = to.add(above * copied.row);
+                spread_rows::<L>(Side::Offset, values, rows, to);
+                to = to.add(inside * copied.row);
+                spread_rows::<L>(Side::Offset, &x[..0], zeros(below), to);
+                to = to.add(below * copied.row);
             }
         }
     }
@@ -125,7 +135,7 @@ impl Kernel for Call<'_, '_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> u32 {
-        let Call { of, buffers: [x, rows, packed, steps, windows, window] } = self;
+        let Call { of, buffers: [x, rows, packed, steps, window] } = self;
         let (conv, pool) = (of.conv, of.windows);
         let (c, channels) = (conv.xs.c as usize, conv.ys.c as usize);
         let copied = of.copied(size_of::<L::Value>(), 8);
@@ -142,7 +152,7 @@ impl Kernel for Call<'_, '_> {
         unsafe { filters.pack::<L>(starts, rows, packed) };
 
         let groups = filters.groups::<L>();
-        let steps = room(steps, conv.kernel.0 * groups);
+        let steps = room(steps, (conv.kernel.0 + 1) * groups);
         for (a, steps) in steps.chunks_exact_mut(groups).enumerate() {
             for (q, step) in steps.iter_mut().enumerate() {
                 *step = entry(a * copied.row + q * L::GROUP);
@@ -154,25 +164,19 @@ impl Kernel for Call<'_, '_> {
                 *place = entry(a * down + b * right);
             }
         }
-        let (in_row, lanes) = (pool.columns.div_ceil(filters.joined), filters.lanes());
-        let windows = room(windows, 3 * copied.samples * copied.band * in_row).as_chunks_mut::<3>().0;
-        for (r, windows) in windows.chunks_exact_mut(in_row).enumerate() {
-            let (s, i) = (r / copied.band, r % copied.band);
-            let mut x = s * copied.rows * copied.row + i * below;
-            let (mut acc, end) = (r * pool.columns * channels, (r + 1) * pool.columns * channels);
-            for window in windows {
-                *window = [entry(x), entry(acc), entry(lanes.min(end - acc))];
-                x += filters.joined * shift;
-                acc += lanes;
-            }
-        }
-        let windows = &*windows;
+        let in_row = pool.columns.div_ceil(filters.joined);
+        let grid = Grid {
+            counts: [0, 0, in_row],
+            steps: [copied.rows * copied.row, below, filters.joined * shift],
+            lanes: filters.lanes(),
+            last: (pool.columns - (in_row - 1) * filters.joined) * channels,
+        };
+        let square = pool.kernel == (2, 2) && conv.stride.0 == 1;
 
-        // behind the last row: what the last step of the last window reads in vain
-        let slack = filters.joined * shift + groups * L::GROUP;
+        // behind the last row: what the last step of the last window reads in vain, and what is written in vain
+        let slack = (filters.joined * shift + groups * L::GROUP).max(PLACED);
         let values = copied.samples * copied.rows * copied.row + slack;
         let x = room(x, (values * size_of::<L::Value>()).div_ceil(4));
-        x.fill(group::<L>(Side::Offset, &[0; 4]));
 
         let samples = of.x.len() / conv.xs.len();
         let (row, mut top) = (pool.columns * channels, 0);
@@ -184,8 +188,8 @@ impl Kernel for Call<'_, '_> {
                 let sums = at..at + count * rows * row;
                 let winners = if of.out.winners.is_empty() { &mut [][..] } else { &mut of.out.winners[sums.clone()] };
                 let out = Outputs { acc: &mut of.out.acc[sums], winners, sums: of.out.sums };
-                let windows = &windows[..count * rows * in_row];
-                let product = Product { x, packed, steps, window, windows, out };
+                let grid = Grid { counts: [count, rows, in_row], ..grid };
+                let product = Product { x, packed, steps, groups, window, square, grid, out };
                 // SAFETY: as the caller says.
                 top = unsafe { product.run::<L>() }.max(top);
             }

@@ -2,8 +2,8 @@
 
 use std::vec::Vec;
 
-use super::groups::{Side, across, group, room, spread};
-use super::lanes::Lanes;
+use super::groups::{Rows, Side, across, group, room, spread_rows};
+use super::lanes::{Lanes, PLACED};
 
 /// Registers of outputs computed together.
 pub const BLOCK: usize = 2;
@@ -73,43 +73,45 @@ impl Filters<'_> {
         let (groups, registers) = (self.groups::<L>(), self.registers::<L>());
         let steps = self.rows * groups;
         let packed = &mut packed[..self.words::<L>()];
-        let row = steps.next_multiple_of(L::WIDTH);
-        let rows = room(rows, L::WIDTH * row);
+        // behind the last row: what is written and read in vain
+        let rows = room(rows, L::WIDTH * (steps + 1) + PLACED);
         for register in 0..registers {
             let first = register / BLOCK * BLOCK;
             let pitch = (registers - first).min(BLOCK) * L::WIDTH;
             let block = &mut packed[first * L::WIDTH * (1 + steps)..][..pitch * (1 + steps)];
             let at = (register - first) * L::WIDTH;
             let numbers = register * L::WIDTH..((register + 1) * L::WIDTH).min(self.lanes());
-            rows.fill(0);
-            for (number, row) in numbers.clone().zip(rows.chunks_exact_mut(row)) {
+            let mut first_sums = [0; 16];
+            let mut lane = 0;
+            while lane < numbers.len() {
+                let number = numbers.start + lane;
                 let (output, shift) = (number % self.outputs, number / self.outputs * self.shift);
-                let w = &self.w[output * self.rows * self.run..][..self.rows * self.run];
-                for (w, row) in w.chunks_exact(self.run).zip(row.chunks_exact_mut(groups)) {
-                    // SAFETY: the groups of a kernel row hold its run, however far it is shifted.
-                    unsafe { spread::<L>(Side::Plain, w, row.as_mut_ptr().cast::<L::Value>().add(shift)) };
+                let outputs = (self.outputs - output).min(numbers.len() - lane);
+                let (count, weights) = (outputs * self.rows, self.rows * self.run);
+                let w = &self.w[output * weights..][..outputs * weights];
+                let lie = Rows { count, len: self.run, at: shift, pitch: groups * L::GROUP };
+                let to = rows[lane * steps..][..outputs * steps].as_mut_ptr().cast();
+                // SAFETY: the words of these lanes hold all groups, and behind all lanes there is room for what is written in vain.
+                unsafe { spread_rows::<L>(Side::Plain, w, lie, to) };
+                if !starts.is_empty() {
+                    first_sums[lane..][..outputs].copy_from_slice(&starts[output..][..outputs]);
                 }
+                lane += outputs;
             }
-            // SAFETY: `rows` are WIDTH of `row` words, a multiple of WIDTH; in the block, registers lie `pitch` apart, the starts in front.
+            rows[lane * steps..L::WIDTH * steps].fill(0);
+            // SAFETY: `rows` are WIDTH of `steps` words and as many as a register has behind; in the block, registers lie `pitch` apart, the starts in front.
             unsafe {
                 let (mut sums, zeros) = (L::zero(), L::splat(group::<L>(Side::Offset, &[0; 4])));
                 for (step, lanes) in (0..steps).step_by(L::WIDTH).zip(block[pitch..].chunks_mut(L::WIDTH * pitch)) {
-                    let across = across::<L>(rows.as_ptr().add(step), row);
+                    let across = across::<L>(rows.as_ptr().add(step), steps);
                     for (lanes, &w) in lanes.chunks_exact_mut(pitch).zip(&across) {
                         L::store(lanes[at..][..L::WIDTH].as_mut_ptr(), w);
                         sums = L::dot(sums, zeros, w);
                     }
                 }
+                // what zeros give is what the offset adds
+                let sums = L::subtract(L::load(first_sums.as_ptr()), sums);
                 L::store(block[at..][..L::WIDTH].as_mut_ptr(), sums);
-            }
-            // what zeros give is what the offset adds
-            for sum in &mut block[at..][..L::WIDTH] {
-                *sum = sum.wrapping_neg();
-            }
-            if !starts.is_empty() {
-                for (sum, number) in block[at..].iter_mut().zip(numbers) {
-                    *sum = sum.wrapping_add(starts[number % self.outputs]);
-                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use core::cell::RefCell;
 use std::vec::Vec;
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, PLACED};
 
 /// Which of the two sides of [`Lanes::dot`] a group is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,44 @@ pub unsafe fn spread<L: Lanes>(side: Side, v: &[i8], to: *mut L::Value) {
                 copy::<L, 4>(side, last, end.sub(4));
             }
             (None, None) => _ = few.iter().fold(to, |to, &v| copy::<L, 1>(side, &[v], to)),
+        }
+    }
+}
+
+/// Rows as they lie among zeros.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    /// How many there are, and values of each.
+    pub count: usize,
+    pub len: usize,
+    /// Zeros in front of each, and from row to row where they are written.
+    pub at: usize,
+    pub pitch: usize,
+}
+
+/// Writes the rows `v`; behind the last one up to [`PLACED`] values are written in vain.
+///
+/// # Safety
+/// The machine has the instructions of `L`; `to` has room for `count` · `pitch` + PLACED values.
+#[inline(always)]
+pub unsafe fn spread_rows<L: Lanes>(side: Side, v: &[i8], rows: Rows, to: *mut L::Value) {
+    let Rows { count, len, at, pitch } = rows;
+    assert!(v.len() == count * len && at + len <= pitch, "rows do not fit");
+    if len == pitch {
+        // SAFETY: as the caller says.
+        return unsafe { spread::<L>(side, v, to) };
+    }
+    // the ends of rows first: what they write of the rows below is written again
+    for first in (0..pitch.div_ceil(PLACED)).rev().map(|block| block * PLACED) {
+        let inside = |i: usize| i.saturating_sub(first).min(PLACED);
+        let some = inside(at)..inside(at + len);
+        // where value `first` would lie, which may be in front of the row
+        let mut from = v.as_ptr().wrapping_add(first).wrapping_sub(at);
+        let mut to = to.wrapping_add(first);
+        for _ in 0..count {
+            // SAFETY: those inside are of the row; the room is there, as the caller says.
+            unsafe { L::place(side, from, some.clone(), to) };
+            (from, to) = (from.wrapping_add(len), to.wrapping_add(pitch));
         }
     }
 }

@@ -5,7 +5,12 @@
 //! side without sign, that side holds mantissas + [`OFFSET`](Lanes::OFFSET), and Σ (x + offset) · y = Σ x · y + offset · Σ y: who prepares the
 //! sums takes the second part off.
 
-use super::groups::Side;
+use core::ops::Range;
+
+use super::groups::{Side, group, spread};
+
+/// Mantissas that [`Lanes::place`] writes: those of few kernel rows need more than one.
+pub const PLACED: usize = 32;
 
 /// One machine's vector operations.
 ///
@@ -44,6 +49,20 @@ pub trait Lanes: Copy {
     unsafe fn store_first(to: *mut i32, v: Self::Vector, n: usize);
     /// WIDTH · GROUP mantissas from memory, as the side with the offset.
     unsafe fn load_offset(from: *const i8) -> Self::Vector;
+    /// Writes [`PLACED`] mantissas of `side`: from there those of `some`, zeros for the others, whose memory is not touched.
+    #[inline(always)]
+    unsafe fn place(side: Side, from: *const i8, some: Range<usize>, to: *mut Self::Value) {
+        unsafe {
+            if some.len() < PLACED {
+                let zeros = Self::splat(group::<Self>(side, &[0; 4]));
+                for i in (0..PLACED).step_by(Self::WIDTH * Self::GROUP) {
+                    Self::store(to.add(i).cast(), zeros);
+                }
+            }
+            let values = core::slice::from_raw_parts(from.wrapping_add(some.start), some.len());
+            spread::<Self>(side, values, to.add(some.start));
+        }
+    }
     /// Lane by lane, modulo 2^32.
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `sums` + Σ offset · plain of every group.

@@ -14,6 +14,9 @@
 //!
 //! Outputs lie in lanes, so that nothing is added up across lanes; N · V sums are in flight, so that no instruction waits for the one
 //! before. Sums of places, without a pool, are maxima of windows of one place.
+//!
+//! Where windows are 2 × 2 and places below each other lie one row of x apart, all four places of N windows are in flight, so that what
+//! is read of x serves both rows of places: row r of x meets kernel row r of the upper and kernel row r − 1 of the lower ones.
 
 // registers are indexed by window and by register of outputs alike; iterators would hide which
 #![allow(clippy::needless_range_loop)]
@@ -28,14 +31,80 @@ pub struct Product<'a> {
     pub x: &'a [i32],
     /// Packed weights.
     pub packed: &'a [i32],
-    /// From a place to the groups its steps read.
+    /// From a place to the groups its steps read, and those of one kernel row more.
     pub steps: &'a [i32],
+    /// Groups of a kernel row.
+    pub groups: usize,
     /// From a window to its places, in row-major order.
     pub window: &'a [i32],
-    /// Where in x and in acc each window begins, and how many lanes of outputs it has.
-    pub windows: &'a [[i32; 3]],
+    /// Windows are 2 × 2, and what steps of one kernel row more read is what the places below read.
+    pub square: bool,
+    /// The windows.
+    pub grid: Grid,
     /// Where maxima go.
     pub out: Outputs<'a>,
+}
+
+/// Windows of several samples, row by row; their outputs follow each other.
+#[derive(Clone, Copy)]
+pub struct Grid {
+    /// Samples, rows of each, and windows of a row.
+    pub counts: [usize; 3],
+    /// From one to the next in x.
+    pub steps: [usize; 3],
+    /// Lanes of outputs that a window has, and the last one of a row.
+    pub lanes: usize,
+    pub last: usize,
+}
+
+/// Where a window begins in x and in the outputs, and how many lanes of outputs it has.
+#[derive(Clone, Copy)]
+struct Window {
+    x: usize,
+    acc: usize,
+    lanes: usize,
+}
+
+/// Walks a grid.
+struct Walk {
+    grid: Grid,
+    /// Rows and windows of the row that are left.
+    rows: usize,
+    columns: usize,
+    /// Where the sample and the row begin in x.
+    sample: usize,
+    row: usize,
+    next: Window,
+}
+
+impl Walk {
+    #[inline(always)]
+    fn new(grid: Grid) -> Self {
+        let [_, rows, columns] = grid.counts;
+        let lanes = if columns == 1 { grid.last } else { grid.lanes };
+        Self { grid, rows, columns, sample: 0, row: 0, next: Window { x: 0, acc: 0, lanes } }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Window {
+        let (window, Grid { counts: [_, rows, columns], steps, lanes, last }) = (self.next, self.grid);
+        self.columns -= 1;
+        self.next.x += steps[2];
+        if self.columns == 0 {
+            self.columns = columns;
+            self.rows -= 1;
+            self.row += steps[1];
+            if self.rows == 0 {
+                self.rows = rows;
+                self.sample += steps[0];
+                self.row = self.sample;
+            }
+            self.next.x = self.row;
+        }
+        self.next.acc += window.lanes;
+        self.next.lanes = if self.columns == 1 { last } else { lanes };
+        window
+    }
 }
 
 /// An offset of the tables.
@@ -52,26 +121,33 @@ impl Product<'_> {
     #[inline(always)]
     pub unsafe fn run<L: Lanes>(mut self) -> u32 {
         let most = |offsets: &[i32]| offsets.iter().fold(0, |most, &v| offset(v).max(most));
-        let (mut last, mut end) = (0, 0);
-        for &[x, acc, lanes] in self.windows {
-            last = offset(x).max(last);
-            end = (offset(acc) + offset(lanes)).max(end);
+        let Grid { counts: [samples, rows, columns], steps, lanes, last } = self.grid;
+        if samples == 0 {
+            return 0;
         }
-        let reach = last + most(self.window) + most(self.steps) + L::GROUP;
+        let end = samples * rows * ((columns - 1) * lanes + last);
+        let last = (samples - 1) * steps[0] + (rows - 1) * steps[1] + (columns - 1) * steps[2];
+        let one = &self.steps[..self.steps.len() - self.groups];
+        // the places below with their steps reach as far as those above with one kernel row more
+        let reach = last + most(self.window) + most(one) + L::GROUP;
+        assert!(!self.square || most(self.steps) + offset(self.window[1]) <= most(self.window) + most(one));
         assert!(reach * size_of::<L::Value>() <= size_of_val(self.x), "a window ends behind its inputs");
         assert!(end <= self.out.acc.len(), "a window ends behind its sums");
         assert!(self.out.winners.is_empty() || end <= self.out.winners.len(), "a window ends behind its winners");
-        let column = (1 + self.steps.len()) * L::WIDTH;
+        let column = (1 + one.len()) * L::WIDTH;
         let (mut lane, mut top) = (0, 0);
         for packed in self.packed.chunks(BLOCK * column) {
             // SAFETY: the instructions are there, as the caller says; every offset was just checked.
             let peak = unsafe {
-                match (packed.len() / column, L::REGISTERS) {
-                    (BLOCK, 32) => self.block::<L, 8, BLOCK>(packed, lane),
-                    (BLOCK, _) => self.block::<L, 4, BLOCK>(packed, lane),
+                match (packed.len() / column, L::REGISTERS, self.square) {
+                    (BLOCK, 32, true) => self.block::<L, 3, BLOCK, true>(packed, lane),
+                    (BLOCK, 32, false) => self.block::<L, 8, BLOCK, false>(packed, lane),
+                    (BLOCK, ..) => self.block::<L, 4, BLOCK, false>(packed, lane),
+                    (1, 32, true) => self.block::<L, 5, 1, true>(packed, lane),
                     // nine leave fewer over of the squares of windows there are than eight, and fill the registers
-                    (1, 32) => self.block::<L, 9, 1>(packed, lane),
-                    _ => self.block::<L, 6, 1>(packed, lane),
+                    (1, 32, false) => self.block::<L, 9, 1, false>(packed, lane),
+                    (_, _, true) => self.block::<L, 3, 1, true>(packed, lane),
+                    _ => self.block::<L, 6, 1, false>(packed, lane),
                 }
             };
             top = peak.max(top);
@@ -82,32 +158,43 @@ impl Product<'_> {
 
     /// Maxima of all windows in the outputs of one block, the first of them in lane `lane`, `N` windows at a time.
     #[inline(always)]
-    unsafe fn block<L: Lanes, const N: usize, const V: usize>(&mut self, packed: &[i32], lane: usize) -> u32 {
+    unsafe fn block<L: Lanes, const N: usize, const V: usize, const SQUARE: bool>(
+        &mut self,
+        packed: &[i32],
+        lane: usize,
+    ) -> u32 {
         let mut ends = unsafe { [L::zero(); 2] };
-        for windows in self.windows.chunks(N) {
+        let (mut walk, [samples, rows, columns]) = (Walk::new(self.grid), self.grid.counts);
+        let mut left = samples * rows * columns;
+        while left > 0 {
             // those that are missing are computed like the last, and have no lanes
-            let mut all = [[0; 3]; N];
+            let mut all = [walk.next(); N];
+            for n in 1..N {
+                all[n] = if n < left { walk.next() } else { Window { lanes: 0, ..all[n - 1] } };
+            }
+            left = left.saturating_sub(N);
+            // SAFETY: windows, places and steps together stay inside, which `run` has checked.
             let mut x = [self.x.as_ptr().cast::<L::Value>(); N];
             for n in 0..N {
-                all[n] = windows[n.min(windows.len() - 1)];
-                // SAFETY: windows, places and steps together stay inside, which `run` has checked.
-                x[n] = unsafe { x[n].add(offset(all[n][0])) };
-                if n >= windows.len() {
-                    all[n][2] = 0;
-                }
+                x[n] = unsafe { x[n].add(all[n].x) };
             }
             // SAFETY: the same; and the instructions are there.
             unsafe {
-                let mut best = self.sums::<L, N, V>(packed, x, offset(self.window[0]));
-                let mut winner = [[L::zero(); N]; V];
-                for (&place, number) in self.window[1..].iter().zip(1..) {
-                    let sums = self.sums::<L, N, V>(packed, x, offset(place));
-                    for v in 0..V {
-                        for n in 0..N {
-                            (best[v][n], winner[v][n]) = L::larger(best[v][n], winner[v][n], sums[v][n], number);
+                let (best, winner) = if SQUARE {
+                    self.squares::<L, N, V>(packed, x)
+                } else {
+                    let mut best = self.sums::<L, N, V>(packed, x, offset(self.window[0]));
+                    let mut winner = [[L::zero(); N]; V];
+                    for (&place, number) in self.window[1..].iter().zip(1..) {
+                        let sums = self.sums::<L, N, V>(packed, x, offset(place));
+                        for v in 0..V {
+                            for n in 0..N {
+                                (best[v][n], winner[v][n]) = L::larger(best[v][n], winner[v][n], sums[v][n], number);
+                            }
                         }
                     }
-                }
+                    (best, winner)
+                };
                 // one by one: a loop would put all registers into memory, to find those of v there
                 const { assert!(V == 1 || V == 2) }
                 self.register::<L, N>(&all, lane, best[0], winner[0], &mut ends);
@@ -129,22 +216,33 @@ impl Product<'_> {
     #[inline(always)]
     unsafe fn register<L: Lanes, const N: usize>(
         &mut self,
-        windows: &[[i32; 3]; N],
+        windows: &[Window; N],
         lane: usize,
         best: [L::Vector; N],
         winner: [L::Vector; N],
         ends: &mut [L::Vector; 2],
     ) {
-        let lanes =
-            windows.map(|[_, acc, lanes]| (offset(acc) + lane, offset(lanes).saturating_sub(lane).min(L::WIDTH)));
+        let mut lanes = [(0, 0); N];
+        for n in 0..N {
+            lanes[n] = (windows[n].acc + lane, windows[n].lanes.saturating_sub(lane).min(L::WIDTH));
+        }
         let all = lanes[0].1;
-        let same = lanes.iter().all(|&(_, count)| count == all);
+        let mut same = true;
+        for n in 1..N {
+            same &= lanes[n].1 == all;
+        }
         // SAFETY: as the caller says.
         unsafe {
             if same && all == L::WIDTH {
-                self.leave::<L, N>(lanes.map(|(at, _)| (at, L::WIDTH)), best, winner, ends);
+                for n in 0..N {
+                    lanes[n].1 = L::WIDTH;
+                }
+                self.leave::<L, N>(lanes, best, winner, ends);
             } else if same && all > 0 {
-                self.leave::<L, N>(lanes.map(|(at, _)| (at, all)), best, winner, ends);
+                for n in 0..N {
+                    lanes[n].1 = all;
+                }
+                self.leave::<L, N>(lanes, best, winner, ends);
             } else {
                 self.leave::<L, N>(lanes, best, winner, ends);
             }
@@ -166,25 +264,28 @@ impl Product<'_> {
         unsafe {
             if *sums == Sums::Added {
                 // all loads before the first store: those of some lanes only wait for each other where they touch
-                for (best, (at, count)) in best.iter_mut().zip(windows) {
+                for n in 0..N {
+                    let (at, count) = windows[n];
                     if count > 0 {
-                        *best = L::add(*best, L::load_first(acc.as_ptr().add(at), count));
+                        best[n] = L::add(best[n], L::load_first(acc.as_ptr().add(at), count));
                     }
                 }
             }
             let floor = if *sums == Sums::Rectified { L::zero() } else { L::splat(i32::MIN) };
-            for (best, (at, count)) in best.into_iter().zip(windows) {
+            for n in 0..N {
+                let (at, count) = windows[n];
                 if count > 0 {
-                    let sum = L::max(best, floor);
+                    let sum = L::max(best[n], floor);
                     L::store_first(acc.as_mut_ptr().add(at), sum, count);
                     let sum = if count < L::WIDTH { L::first(sum, count) } else { sum };
                     *ends = [L::min(ends[0], sum), L::max(ends[1], sum)];
                 }
             }
             if !winners.is_empty() {
-                for (winner, (at, count)) in winner.into_iter().zip(windows) {
+                for n in 0..N {
+                    let (at, count) = windows[n];
                     if count > 0 {
-                        L::store_bytes(winners.as_mut_ptr().add(at), winner, count);
+                        L::store_bytes(winners.as_mut_ptr().add(at), winner[n], count);
                     }
                 }
             }
@@ -206,7 +307,7 @@ impl Product<'_> {
             for (v, sums) in sums.iter_mut().enumerate() {
                 *sums = [L::load(packed.add(v * L::WIDTH)); N];
             }
-            for &step in self.steps {
+            for &step in &self.steps[..self.steps.len() - self.groups] {
                 packed = packed.add(V * L::WIDTH);
                 let mut w = [L::zero(); V];
                 for (v, w) in w.iter_mut().enumerate() {
@@ -220,6 +321,89 @@ impl Product<'_> {
                 }
             }
             sums
+        }
+    }
+
+    /// Maxima and winners of the outputs of one block in `N` windows of 2 × 2 places.
+    #[inline(always)]
+    unsafe fn squares<L: Lanes, const N: usize, const V: usize>(
+        &self,
+        packed: &[i32],
+        x: [*const L::Value; N],
+    ) -> ([[L::Vector; N]; V], [[L::Vector; N]; V]) {
+        let (right, row) = (offset(self.window[1]), V * L::WIDTH);
+        let start = packed.as_ptr();
+        // SAFETY: the block holds the starts and one row of groups for every step but those of the last row; x as in `block`.
+        unsafe {
+            let mut sums = [[[L::zero(); N]; 4]; V];
+            for (v, sums) in sums.iter_mut().enumerate() {
+                *sums = [[L::load(start.add(v * L::WIDTH)); N]; 4];
+            }
+            let (upper, lower) = self.steps.split_at(self.groups);
+            let (both, lower) = lower.split_at(lower.len() - self.groups);
+            let (mut w, behind) = (start.add(row), self.groups * row);
+            for &step in upper {
+                step_of::<L, N, V, true, false>(&mut sums, x, offset(step), right, w, w);
+                w = w.add(row);
+            }
+            for &step in both {
+                step_of::<L, N, V, true, true>(&mut sums, x, offset(step), right, w, w.sub(behind));
+                w = w.add(row);
+            }
+            for &step in lower {
+                step_of::<L, N, V, false, true>(&mut sums, x, offset(step), right, w, w.sub(behind));
+                w = w.add(row);
+            }
+            let (mut best, mut winner) = ([[L::zero(); N]; V], [[L::zero(); N]; V]);
+            for v in 0..V {
+                for n in 0..N {
+                    best[v][n] = sums[v][0][n];
+                    (best[v][n], winner[v][n]) = L::larger(best[v][n], winner[v][n], sums[v][1][n], 1);
+                    (best[v][n], winner[v][n]) = L::larger(best[v][n], winner[v][n], sums[v][2][n], 2);
+                    (best[v][n], winner[v][n]) = L::larger(best[v][n], winner[v][n], sums[v][3][n], 3);
+                }
+            }
+            (best, winner)
+        }
+    }
+}
+
+/// One step of both places of the upper row with the weights `upper`, and of the lower row with `lower`.
+///
+/// # Safety
+/// x may be read at `step` and `right` of there; weights have V registers.
+#[inline(always)]
+unsafe fn step_of<L: Lanes, const N: usize, const V: usize, const UPPER: bool, const LOWER: bool>(
+    sums: &mut [[[L::Vector; N]; 4]; V],
+    x: [*const L::Value; N],
+    step: usize,
+    right: usize,
+    upper: *const i32,
+    lower: *const i32,
+) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let (mut up, mut down) = ([L::zero(); V], [L::zero(); V]);
+        for v in 0..V {
+            if UPPER {
+                up[v] = L::load(upper.add(v * L::WIDTH));
+            }
+            if LOWER {
+                down[v] = L::load(lower.add(v * L::WIDTH));
+            }
+        }
+        for n in 0..N {
+            for b in 0..2 {
+                let x = L::splat(x[n].add(step + b * right).cast::<i32>().read_unaligned());
+                for v in 0..V {
+                    if UPPER {
+                        sums[v][b][n] = L::dot(sums[v][b][n], x, up[v]);
+                    }
+                    if LOWER {
+                        sums[v][2 + b][n] = L::dot(sums[v][2 + b][n], x, down[v]);
+                    }
+                }
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The lanes of x86-64: AVX2 and AVX-512 multiply pairs of i16, AVX-512 VNNI groups of four bytes.
 
 use core::arch::x86_64::*;
+use core::ops::Range;
 
 use super::avx2::{Avx2, count};
 use super::groups::Side;
@@ -42,7 +43,7 @@ pub unsafe fn avx512_vnni<K: Kernel>(kernel: K) -> K::Output {
 
 /// The lanes of AVX-512, but for how groups are multiplied.
 macro_rules! avx512 {
-    ($lanes:ident, $value:ty, $group:literal, $offset:literal, |$v:ident| $with_offset:expr, |$p:ident| $plain:expr, |$from:ident| $load:expr, $dot:expr, $interleave:expr) => {
+    ($lanes:ident, $value:ty, $group:literal, $offset:literal, |$v:ident| $with_offset:expr, |$p:ident| $plain:expr, |$from:ident| $load:expr, $sign:expr, $place:expr, $dot:expr, $interleave:expr) => {
         impl Lanes for $lanes {
             type Vector = __m512i;
             type Value = $value;
@@ -93,7 +94,16 @@ macro_rules! avx512 {
 
             #[inline(always)]
             unsafe fn load_offset($from: *const i8) -> __m512i {
-                unsafe { $load }
+                unsafe { _mm512_xor_si512($load, $sign) }
+            }
+
+            #[inline(always)]
+            unsafe fn place(side: Side, from: *const i8, some: Range<usize>, to: *mut $value) {
+                unsafe {
+                    let mask = first(some.end) & !first(some.start);
+                    let values = _mm256_maskz_loadu_epi8(mask, from);
+                    $place(side, values, to.cast());
+                }
             }
 
             #[inline(always)]
@@ -234,6 +244,28 @@ unsafe fn fours(side: Side, rows: [*const i8; 4]) -> __m512i {
     }
 }
 
+/// The first `n` bits set, 0 to 32.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation)] // the low half is what is asked for
+fn first(n: usize) -> u32 {
+    ((1u64 << n) - 1) as u32
+}
+
+/// Writes 32 values as i16.
+#[inline(always)]
+unsafe fn place_pairs(_side: Side, values: __m256i, to: *mut __m512i) {
+    unsafe { _mm512_storeu_si512(to, _mm512_cvtepi8_epi16(values)) }
+}
+
+/// Writes 32 values as bytes.
+#[inline(always)]
+unsafe fn place_fours(side: Side, values: __m256i, to: *mut __m256i) {
+    unsafe {
+        let sign = if side == Side::Plain { _mm256_setzero_si256() } else { _mm256_set1_epi8(i8::MIN) };
+        _mm256_storeu_si256(to, _mm256_xor_si256(values, sign));
+    }
+}
+
 /// Both halves added.
 #[inline(always)]
 unsafe fn halved(v: __m512i) -> __m256i {
@@ -248,6 +280,8 @@ avx512!(
     |v| i16::from(v),
     |v| i16::from(v),
     |from| _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast())),
+    _mm512_setzero_si512(),
+    place_pairs,
     multiply_and_add,
     pairs
 );
@@ -258,7 +292,9 @@ avx512!(
     128,
     |v| v.cast_unsigned() ^ 0x80,
     |v| v.cast_unsigned(),
-    |from| _mm512_xor_si512(_mm512_loadu_si512(from.cast()), _mm512_set1_epi8(-128)),
+    |from| _mm512_loadu_si512(from.cast()),
+    _mm512_set1_epi8(i8::MIN),
+    place_fours,
     _mm512_dpbusd_epi32,
     fours
 );
