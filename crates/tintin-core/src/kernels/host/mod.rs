@@ -22,6 +22,7 @@ mod listed;
 mod machine;
 mod matmul;
 mod phases;
+mod placed;
 mod product;
 mod scatter;
 #[cfg(test)]
