@@ -23,6 +23,7 @@ mod machine;
 mod matmul;
 mod phases;
 mod placed;
+mod planes;
 mod product;
 mod scatter;
 #[cfg(test)]
