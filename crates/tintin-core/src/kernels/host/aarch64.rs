@@ -187,6 +187,12 @@ macro_rules! neon {
             }
 
             #[inline(always)]
+            unsafe fn some(v: int32x4_t) -> u32 {
+                const BITS: [u32; 4] = [1, 2, 4, 8];
+                unsafe { vaddvq_u32(vandq_u32(vtstq_s32(v, v), vld1q_u32(BITS.as_ptr()))) }
+            }
+
+            #[inline(always)]
             unsafe fn larger(best: int32x4_t, number: int32x4_t, v: int32x4_t, n: i32) -> (int32x4_t, int32x4_t) {
                 unsafe { (vmaxq_s32(best, v), vbslq_s32(vcgtq_s32(v, best), vdupq_n_s32(n), number)) }
             }

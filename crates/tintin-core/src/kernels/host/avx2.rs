@@ -151,6 +151,14 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn some(v: __m256i) -> u32 {
+        unsafe {
+            let zero = _mm256_cmpeq_epi32(v, Self::zero());
+            !_mm256_movemask_ps(_mm256_castsi256_ps(zero)).cast_unsigned() & 0xff
+        }
+    }
+
+    #[inline(always)]
     unsafe fn larger(best: __m256i, number: __m256i, v: __m256i, n: i32) -> (__m256i, __m256i) {
         unsafe {
             let larger = _mm256_cmpgt_epi32(v, best);

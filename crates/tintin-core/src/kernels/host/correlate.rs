@@ -18,6 +18,7 @@ use super::groups::{Side, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::listed::Listed;
 use super::machine::Machine;
+use super::planes;
 use super::tile::{ROW, ahead, readable};
 use crate::kernels::{Conv2d, Errors};
 
@@ -68,6 +69,9 @@ impl Kernel for Gradient<'_> {
         let Self { geometry: g, x, errors, rows, acc, buffers: [input, patches, one, two, three] } = self;
         assert!(rows.end <= errors.ps.c as usize && acc.len() == rows.len() * g.patch());
         assert!(x.len() == g.samples * g.inputs());
+        if planes::suits::<L>(&g, errors) {
+            return planes::gradient::<L>(&g, x, errors, rows, acc, [input, one, two]);
+        }
         let largest = Tile::largest(&g, L::GROUP, errors.ps, PATCHES);
         let patches = room(patches, PATCHES.max(largest.lanes(&g)) + L::WIDTH);
         let input = g.margins(input);

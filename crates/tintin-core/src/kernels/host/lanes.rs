@@ -98,6 +98,28 @@ pub trait Lanes: Copy {
         }
         count
     }
+    /// Bit i tells that lane i is not zero.
+    #[inline(always)]
+    unsafe fn some(v: Self::Vector) -> u32 {
+        let mut lanes = [0; 16];
+        // SAFETY: no register has more lanes.
+        unsafe { Self::store(lanes.as_mut_ptr(), v) };
+        (0..Self::WIDTH).fold(0, |some, i| some | u32::from(lanes[i] != 0) << i)
+    }
+    /// Errors behind a row of 2×2 windows, `step` channels, of channel `o` alone: to\[32 · a + 2 · j + b\] is that of window j if its
+    /// index is 2 · a + b. Zeros elsewhere. Not more than 16 windows and 128 errors; `to` has room for 64.
+    #[inline(always)]
+    unsafe fn unpool(dy: &[i8], index: &[i8], o: usize, step: usize, to: *mut i8) {
+        unsafe {
+            to.write_bytes(0, 64);
+            for (j, (&d, &p)) in dy.iter().zip(index).skip(o).step_by(step).enumerate() {
+                let p = usize::from(p.cast_unsigned());
+                if p < 4 {
+                    to.add(32 * (p / 2) + 2 * j + p % 2).write(d);
+                }
+            }
+        }
+    }
     /// The first `n` lanes, 1 to WIDTH; the others become zero.
     unsafe fn first(v: Self::Vector, n: usize) -> Self::Vector;
     /// Lanes of both in turn, a0 b0 a1 b1 and so on: the first WIDTH of them, and the others.

@@ -23,6 +23,8 @@ mod listed;
 mod machine;
 mod matmul;
 mod phases;
+mod placed;
+mod planes;
 mod product;
 mod scatter;
 #[cfg(test)]

@@ -183,6 +183,27 @@ fn convolutions_equal_the_definition() {
     }
 }
 
+/// Behind 2×2 pools, one input channel or several, as few and as many errors, windows and channels as fit in a register, and more.
+#[test]
+fn convolutions_behind_pools_equal_the_definition() {
+    let pool = Some(((2, 2), (2, 2)));
+    for (h, w, c) in [(28, 28, 1), (28, 32, 1), (28, 33, 1), (1, 28, 1), (14, 14, 6), (13, 12, 3), (20, 6, 16)] {
+        for layer in [
+            ((5, 5), (1, 1), (2, 2)),
+            ((5, 5), (1, 1), (0, 0)),
+            ((3, 3), (1, 1), (1, 1)),
+            ((1, 1), (1, 1), (0, 0)),
+            ((1, 6), (1, 1), (0, 2)),
+            ((4, 2), (1, 1), (1, 1)),
+            ((3, 3), (2, 1), (0, 0)),
+        ] {
+            for (outputs, every) in [(1, 1), (6, 3), (8, 2), (9, 1), (16, 40), (33, 4)] {
+                assert_convolution(Shape::new(h, w, c), outputs, layer, pool, every);
+            }
+        }
+    }
+}
+
 /// More patches, weights and errors than are held at a time.
 #[test]
 fn large_convolutions_equal_the_definition() {

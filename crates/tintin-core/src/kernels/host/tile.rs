@@ -102,7 +102,7 @@ pub unsafe fn sparse<L: Lanes, const V: usize>(sums: &mut [L::Vector; V], taps: 
 /// # Safety
 /// V registers from `b` + the tap's place on can be read.
 #[inline(always)]
-unsafe fn tap<L: Lanes, const V: usize>(sums: &mut [L::Vector; V], &[at, errors]: &Tap, b: *const i32) {
+pub unsafe fn tap<L: Lanes, const V: usize>(sums: &mut [L::Vector; V], &[at, errors]: &Tap, b: *const i32) {
     // SAFETY: as the caller says.
     unsafe {
         let (b, errors) = (b.add(at.cast_unsigned() as usize), L::splat(errors));
@@ -209,6 +209,7 @@ macro_rules! with_registers {
             _ => { const $name: usize = $last; $call }
         }
     };
+    (5, $($call:tt)*) => { with_registers!([1 2 3 4 | 5], $($call)*) };
     (6, $($call:tt)*) => { with_registers!([1 2 3 4 5 | 6], $($call)*) };
     (12, $($call:tt)*) => { with_registers!([1 2 3 4 5 6 7 8 9 10 11 | 12], $($call)*) };
 }

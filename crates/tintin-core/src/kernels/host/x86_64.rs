@@ -191,6 +191,40 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
+            unsafe fn some(v: __m512i) -> u32 {
+                unsafe { _mm512_test_epi32_mask(v, v).into() }
+            }
+
+            #[inline(always)]
+            #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // at most 128 errors
+            unsafe fn unpool(dy: &[i8], index: &[i8], o: usize, step: usize, to: *mut i8) {
+                unsafe {
+                    let len = dy.len().min(index.len()).min(128);
+                    // word k: the error of window k % 16 and its neighbour, then that error twice
+                    let windows = _mm512_and_si512(numbers(), _mm512_set1_epi16(15));
+                    let at = _mm512_mullo_epi16(windows, _mm512_set1_epi16(step as i16));
+                    let at = _mm512_add_epi16(at, _mm512_set1_epi16(o as i16));
+                    let there = _mm512_cmplt_epu16_mask(at, _mm512_set1_epi16(len as i16));
+                    let byte = _mm512_and_si512(at, _mm512_set1_epi16(1));
+                    let byte =
+                        _mm512_add_epi16(byte, _mm512_slli_epi16(_mm512_and_si512(numbers(), _mm512_set1_epi16(7)), 1));
+                    let twice = _mm512_or_si512(byte, _mm512_slli_epi16(byte, 8));
+                    let words = _mm512_srli_epi16(at, 1);
+                    let each = |from: *const i8| {
+                        let first = u64::MAX >> (64 - len.clamp(1, 64));
+                        let second = if len > 64 { u64::MAX >> (128 - len) } else { 0 };
+                        let low = _mm512_maskz_loadu_epi8(first, from);
+                        let high = _mm512_maskz_loadu_epi8(second, from.wrapping_add(64));
+                        let words = _mm512_maskz_permutex2var_epi16(there, low, words, high);
+                        _mm512_shuffle_epi8(words, twice)
+                    };
+                    let places = _mm512_inserti64x4(_mm512_set1_epi16(0x100), _mm256_set1_epi16(0x302), 1);
+                    let mask = _mm512_cmpeq_epi8_mask(each(index.as_ptr()), places);
+                    _mm512_storeu_si512(to.cast(), _mm512_maskz_mov_epi8(mask, each(dy.as_ptr())));
+                }
+            }
+
+            #[inline(always)]
             unsafe fn larger(best: __m512i, number: __m512i, v: __m512i, n: i32) -> (__m512i, __m512i) {
                 unsafe {
                     let larger = _mm512_cmpgt_epi32_mask(v, best);
@@ -212,6 +246,21 @@ macro_rules! avx512 {
             }
         }
     };
+}
+
+/// The number of each word.
+#[inline(always)]
+unsafe fn numbers() -> __m512i {
+    static NUMBERS: [i16; 32] = {
+        let mut numbers = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            numbers[i as usize] = i;
+            i += 1;
+        }
+        numbers
+    };
+    unsafe { _mm512_loadu_si512(NUMBERS.as_ptr().cast()) }
 }
 
 /// Products of pairs, and the sum.

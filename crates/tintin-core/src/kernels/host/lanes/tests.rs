@@ -58,6 +58,21 @@ impl Kernel for All<'_> {
             let should = (0..wide).map(|i| if b[i] > a[i] { number } else { 7 }).collect();
             all.push(("larger: number", lanes::<L>(which), should));
 
+            let some = (0..wide).fold(0, |some, i| some | i32::from(a[i] != 0) << i);
+            all.push(("some", std::vec![L::some(va).cast_signed()], std::vec![some]));
+
+            let step = 1 + number.cast_unsigned() as usize % 8;
+            let dy: Vec<i8> = x.iter().chain(y).copied().take((16 - self.n % 9) * step).collect();
+            let index: Vec<i8> = dy.iter().rev().map(|d| d & 3).collect();
+            let (mut to, mut should) = ([99i8; 64], [0i32; 64]);
+            L::unpool(&dy, &index, n % step, step, to.as_mut_ptr());
+            for j in 0..dy.len() / step {
+                let at = j * step + n % step;
+                let p = usize::from(index[at].cast_unsigned());
+                should[p / 2 * 32 + 2 * j + p % 2] = dy[at].into();
+            }
+            all.push(("unpool", to.map(i32::from).to_vec(), should.to_vec()));
+
             let mut to = *b;
             L::store_first(to.as_mut_ptr(), va, n);
             let should = (0..MOST).map(|i| if i < n { a[i] } else { b[i] }).collect();
