@@ -125,8 +125,7 @@ pub fn over<W: Cut>(work: W, items: usize, parts: usize, f: &(impl Fn(W) -> u32 
         return f(work);
     }
     let half = parts / 2;
-    // the other thread begins a little later, with data that this one has in its cache
-    let first = (work.share(items, half, parts) + items / LATER).clamp(half, items - (parts - half));
+    let first = work.share(items, half, parts).clamp(half, items - (parts - half));
     let (left, right) = work.cut(first, half);
     let running = AtomicBool::new(false);
     let (left, right) = rayon::join(
@@ -163,9 +162,6 @@ pub fn over<W: Cut>(work: W, _items: usize, _parts: usize, f: &impl Fn(W) -> u32
 /// Pauses, some microseconds of them, in which a part may end or another one turn up.
 #[cfg(feature = "threads")]
 const PATIENCE: usize = 1 << 10;
-/// A thread that hands over does one item more of so many.
-#[cfg(feature = "threads")]
-const LATER: usize = 64;
 /// Looks for work, some pauses apart, after which a thread takes naps between two looks: some hundred microseconds.
 #[cfg(feature = "threads")]
 const LOOKS: usize = 1 << 10;
