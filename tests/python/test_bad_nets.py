@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,16 @@ def test_the_private_engine_checks_too() -> None:
     refused(ValueError, "batch_size", "plan_batch", "4", "5", call=lambda: train(plan=4))
     refused(ValueError, "batch_size", "got 0", call=lambda: train(batch=0, plan=4))
     refused(ValueError, "left to train", call=lambda: train(train_from=2**63))
+    for ends, told in [
+        ([5], "10 samples"),
+        ([5, 5, 10], "at 5"),
+        ([6, 10], "at 6"),
+        ([4, 9, 11], "10 samples"),
+        ([5, 2], "at 2"),
+    ]:
+        places = np.array(ends, np.uint32)
+        call = partial(engine.train, X, -7, y, None, order, 5, 5, recipe, 0, places)
+        refused(ValueError, "batch", told, call=call)
     for wrong in (order.astype(np.int64), order.astype(">u4"), order[:, None], order.tolist(), None):
         refused(TypeError, call=lambda wrong=wrong: train(order=wrong))
     assert train(order=order[:0]) == (0, 0)

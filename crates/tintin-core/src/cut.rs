@@ -170,7 +170,7 @@ const LOOKS: usize = 1 << 10;
 const NAP: core::time::Duration = core::time::Duration::from_micros(50);
 /// Most naps in which threads are waited for that may have other work.
 #[cfg(feature = "threads")]
-const NAPS: usize = 4;
+const NAPS: usize = 2;
 
 /// Runs `f` while the other threads of the pool that is installed on this one look for parts of its work: rayon's would go to sleep
 /// between two of them, and waking one takes longer than many a part.
@@ -195,10 +195,10 @@ pub fn attended<R>(f: impl FnOnce() -> R) -> R {
         // one that was woken on this thread's processor, where it was last, would wait for its turn there with others idle: while this
         // thread sleeps it begins, and this one wakes up elsewhere
         let all_here = || here.load(Relaxed) == others;
-        for wait in 0..PATIENCE + NAPS {
+        for wait in 0..4 * PATIENCE + NAPS {
             if all_here() {
                 break;
-            } else if wait < PATIENCE {
+            } else if wait < 4 * PATIENCE {
                 core::hint::spin_loop();
             } else {
                 std::thread::sleep(NAP);

@@ -1,15 +1,14 @@
 //! numpy arrays to slices of mantissas, with messages that say what was given and what is expected.
 
+use std::mem;
 use std::ops::Range;
 
 use numpy::{PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use rayon::ThreadPool;
 use tintin_core::cut::{Share, items, over};
 use tintin_core::loss::Target;
 
 use crate::error::value;
-use crate::threads;
 
 /// Samples as they lie in the caller's array; copied batch by batch.
 pub enum Samples<'py> {
@@ -68,7 +67,7 @@ impl<'py> Samples<'py> {
     }
 
     /// The values themselves, for threads that have no interpreter.
-    fn values(&self) -> Values<'_> {
+    pub fn values(&self) -> Values<'_> {
         match self {
             Self::Pixels(x) => Values::Pixels(x.as_slice().unwrap_or(&[])),
             Self::Mantissas(x) => Values::Mantissas(x.as_slice().unwrap_or(&[])),
@@ -76,12 +75,12 @@ impl<'py> Samples<'py> {
     }
 }
 
-/// Least bytes that a thread copies: below, waking it takes longer.
-const LEAST_COPIED: usize = 1 << 18;
+/// Least bytes that a thread copies.
+const LEAST_COPIED: usize = 1 << 16;
 
 /// Values of all samples.
 #[derive(Clone, Copy)]
-enum Values<'a> {
+pub enum Values<'a> {
     Pixels(&'a [u8]),
     Mantissas(&'a [i8]),
 }
@@ -171,28 +170,25 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Takes `count` samples in place of those before, `number` says which, on the threads of `pool`.
+    /// Takes `count` samples in place of those before, `number` says which; on so many threads of the pool that this one belongs to.
     pub fn take(
         &mut self,
-        samples: &Samples<'_>,
+        values: Values<'_>,
         inputs: usize,
         count: usize,
         number: impl Fn(usize) -> usize + Sync,
-        pool: Option<&ThreadPool>,
+        threads: usize,
     ) {
         let len = count.saturating_mul(inputs);
         self.x.resize(len, 0);
-        let values = samples.values();
         let part = |(range, x): (Range<usize>, Share<&mut [i8]>)| {
             for (i, x) in range.zip(x.slice.chunks_exact_mut(inputs)) {
                 values.copy(number(i), x);
             }
             0
         };
-        let work = (0..count, items(&mut self.x[..], inputs));
-        let parts = pool.map_or(1, |pool| (len / LEAST_COPIED).min(pool.current_num_threads())).min(count);
-        let pool = pool.filter(|_| parts > 1);
-        threads::run(pool, || over(work, count, parts, &part));
+        let parts = (len / LEAST_COPIED).min(threads).min(count);
+        over((0..count, items(&mut self.x[..], inputs)), count, parts, &part);
     }
 
     /// Takes the targets of the samples `order` in place of those before.
@@ -209,11 +205,22 @@ impl Copies {
         label.or_else(|| values().map(|values| Target::Values(values, self.exponent)))
     }
 
-    /// Inputs and targets, `size` samples at a time; the last may be fewer. `inputs` and `outputs` are values a sample.
-    pub fn batches(&self, size: usize, inputs: usize, outputs: usize) -> impl Iterator<Item = (&[i8], Target<'_>)> {
-        let (x, y) = (size.saturating_mul(inputs), size.saturating_mul(outputs));
-        let labels = self.labels.chunks(size).map(Target::Labels);
-        let values = self.values.chunks(y).map(|values| Target::Values(values, self.exponent));
-        self.x.chunks(x).zip(labels.chain(values))
+    /// Inputs and targets of batches, of which `ends` has the ends, ascending from the first sample on; `inputs` and `outputs` are values a
+    /// sample.
+    pub fn batches(
+        &self,
+        ends: impl Iterator<Item = usize>,
+        inputs: usize,
+        outputs: usize,
+    ) -> impl Iterator<Item = (&[i8], Target<'_>)> {
+        let mut start = 0;
+        ends.map(move |end| {
+            let range = mem::replace(&mut start, end)..end;
+            let target = match self.labels.get(range.clone()) {
+                Some(labels) => Target::Labels(labels),
+                None => Target::Values(&self.values[range.start * outputs..end * outputs], self.exponent),
+            };
+            (&self.x[range.start * inputs..end * inputs], target)
+        })
     }
 }

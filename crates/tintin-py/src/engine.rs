@@ -1,7 +1,10 @@
 //! The model behind `tintin.Sequential`: a heap model, a lock, and loops over batches.
 
 use std::cell::Cell;
+use std::mem;
+use std::num::NonZero;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -34,17 +37,25 @@ type Spec = (String, u16, (u16, u16), (u16, u16), (u16, u16), bool);
 
 /// A net on the heap. Every method may be called from any thread; calls wait for each other.
 #[pyclass(frozen, module = "tintin._tintin")]
-pub struct Engine(Mutex<Model>);
+pub struct Engine {
+    model: Mutex<Model>,
+    /// Nanoseconds that a training step took a sample, last time; 0 before the first.
+    pace: AtomicU64,
+}
 
 impl Engine {
+    fn of(model: Model) -> Self {
+        Self { model: Mutex::new(model), pace: AtomicU64::new(0) }
+    }
+
     /// The model, once no other thread uses it; the interpreter is free meanwhile.
     fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Model>> {
-        if LISTENING.get() && matches!(self.0.try_lock(), Err(TryLockError::WouldBlock)) {
+        if LISTENING.get() && matches!(self.model.try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(value(
                 "this net is at work below the signal handler that asks it: wait until the call is over",
             ));
         }
-        self.0.lock_py_attached(py).map_err(|_| value("this net was left half-changed by an earlier failure"))
+        self.model.lock_py_attached(py).map_err(|_| value("this net was left half-changed by an earlier failure"))
     }
 }
 
@@ -79,20 +90,48 @@ impl Pace {
     /// Most bytes of samples copied at a time; one batch or sample is always taken.
     const BYTES: usize = 1 << 23;
 
-    fn new(bytes_each: usize) -> Self {
-        Self { count: 1, most: Self::BYTES.checked_div(bytes_each).unwrap_or(1).max(1) }
+    /// For batches of so many bytes; `time` of one, if it is known.
+    fn new(bytes_each: usize, time: Option<Duration>) -> Self {
+        let mut pace = Self { count: 1, most: Self::BYTES.checked_div(bytes_each).unwrap_or(1).max(1) };
+        if let Some(time) = time {
+            // half of what it would be: another batch size has another time
+            pace.keep(2 * time);
+        }
+        pace
     }
 
-    /// After `count` took so long: as many as take the longest time, at most sixteen times as many.
+    /// After `count` took so long: as many as take the longest time, at most 64 times as many.
     fn keep(&mut self, time: Duration) {
         if time < Self::TIMES.0 {
             // threads go to sleep between two groups: there are to be few
-            let more = Self::TIMES.1.as_nanos().checked_div(time.as_nanos()).unwrap_or(16).clamp(2, 16);
+            let more = Self::TIMES.1.as_nanos().checked_div(time.as_nanos()).unwrap_or(64).clamp(2, 64);
             self.count = self.count.saturating_mul(usize::try_from(more).unwrap_or(2)).min(self.most);
         } else if time > Self::TIMES.1 {
             self.count = self.count.div_ceil(2);
         }
     }
+}
+
+/// Ends of batches of at most `most` samples: those given, or of `size` samples each out of `count`, the last perhaps shorter.
+fn ends(given: Option<&[u32]>, size: u32, most: u32, count: usize) -> PyResult<Vec<usize>> {
+    if size == 0 || size > most {
+        return Err(value(format!("batch_size must be 1 to plan_batch, which is {most}, got {size}")));
+    }
+    let Some(given) = given else {
+        let size = size as usize;
+        return Ok((0..count.div_ceil(size)).map(|i| count.min(i.saturating_add(1).saturating_mul(size))).collect());
+    };
+    let mut start = 0;
+    for &end in given {
+        match end.checked_sub(start) {
+            Some(samples) if (1..=size).contains(&samples) => start = end,
+            _ => return Err(value(format!("a batch of 1 to {size} samples from {start} on cannot end at {end}"))),
+        }
+    }
+    if start as usize != count {
+        return Err(value(format!("batches end at {start}, but the order has {count} samples")));
+    }
+    Ok(given.iter().map(|&end| end as usize).collect())
 }
 
 #[pymethods]
@@ -108,13 +147,13 @@ impl Engine {
             .collect::<PyResult<Vec<_>>>()?;
         let (h, w, c) = input_shape;
         let model = Model::new(layers, Shape::new(h, w, c), seed).map_err(error::plan)?;
-        Ok(Self(Mutex::new(model)))
+        Ok(Self::of(model))
     }
 
     /// The model in the bytes of a .tin file.
     #[staticmethod]
     fn from_bytes(bytes: &[u8]) -> PyResult<Self> {
-        Ok(Self(Mutex::new(Model::from_bytes(bytes).map_err(error::file)?)))
+        Ok(Self::of(Model::from_bytes(bytes).map_err(error::file)?))
     }
 
     /// The model as the bytes of a .tin file.
@@ -253,9 +292,10 @@ impl Engine {
 
     /// Trains on the samples named by `order`, `batch_size` at a time; returns the loss sum (2^-16) and the right answers.
     ///
-    /// `plan_batch` is the largest batch of this and the calls to come, so that one plan serves them all.
+    /// `plan_batch` is the largest batch of this and the calls to come, so that one plan serves them all. With `ends`, where batches end
+    /// in `order`, batches have at most `batch_size` samples.
     /// The interpreter is free while some batches are computed; Ctrl-C is heard between them.
-    #[pyo3(signature = (x, exponent, y, target_exponent, order, batch_size, plan_batch, recipe, train_from))]
+    #[pyo3(signature = (x, exponent, y, target_exponent, order, batch_size, plan_batch, recipe, train_from, ends = None))]
     #[allow(clippy::too_many_arguments)]
     fn train(
         &self,
@@ -269,6 +309,7 @@ impl Engine {
         plan_batch: u32,
         recipe: Recipe,
         train_from: usize,
+        ends: Option<PyReadonlyArray1<'_, u32>>,
     ) -> PyResult<(u64, u32)> {
         let mut model = self.lock(py)?;
         let (inputs, outputs) = (model.input().len(), model.slots().last().map_or(0, |slot| slot.ys.len()));
@@ -283,30 +324,36 @@ impl Engine {
         let options = host(plan_batch, train_from, count);
         // a net too small for threads needs no pool
         let count = if model.net(options).map_err(error::plan)?.threads() > 1 { count } else { 1 };
-        if batch_size == 0 || batch_size > plan_batch {
-            return Err(value(format!("batch_size must be 1 to plan_batch, which is {plan_batch}, got {batch_size}")));
-        }
+        let given =
+            ends.as_ref().map(|ends| ends.as_slice().map_err(|_| value("ends must be contiguous"))).transpose()?;
+        let ends = self::ends(given, batch_size, plan_batch, order.len())?;
         threads::pool(count)?;
         model.recipe = Some(recipe.0); // only now: what cannot be planned leaves the model as it was
         drop(model);
-        let (mut copies, mut score, mut rest) = (Copies::default(), Score::default(), order);
+        let (mut copies, mut score, mut rest, mut at) = (Copies::default(), Score::default(), &ends[..], 0);
         let size = batch_size as usize;
-        let mut pace = Pace::new(size.saturating_mul(inputs));
-        while !rest.is_empty() {
-            let part;
-            (part, rest) = rest.split_at(size.saturating_mul(pace.count).min(rest.len()));
+        let known = NonZero::new(self.pace.load(Relaxed));
+        let time = known.map(|each| Duration::from_nanos(each.get().saturating_mul(batch_size.into())));
+        let mut pace = Pace::new(size.saturating_mul(inputs), time);
+        while let Some(some) = rest.get(..pace.count.min(rest.len())).filter(|some| !some.is_empty()) {
+            rest = &rest[some.len()..];
+            let start = mem::replace(&mut at, some[some.len() - 1]);
+            let part = &order[start..at];
             let pool = threads::pool(count)?;
-            copies.take(&samples, inputs, part.len(), |i| part[i] as usize, pool.as_deref());
             copies.take_targets(&targets, outputs, part.iter().map(|&i| i as usize));
             let mut model = self.lock(py)?;
             let mut net = model.net(options).map_err(error::plan)?;
-            let (net, copies, pool, start) = (&mut net, &copies, pool.as_deref(), Instant::now());
-            let steps = || {
-                let batches = copies.batches(size, inputs, outputs);
+            let (net, values, begin) = (&mut net, samples.values(), Instant::now());
+            let take = |copies: &mut Copies| copies.take(values, inputs, part.len(), |i| part[i] as usize, count);
+            let steps = |copies: &mut Copies| {
+                let batches = copies.batches(some.iter().map(|end| end - start), inputs, outputs);
                 batches.fold(score, |score, (x, target)| score.plus(net.train_step(x, exponent, target, &recipe.0)))
             };
-            score = py.detach(|| threads::run(pool, steps));
-            pace.keep(start.elapsed());
+            score = threads::run_both(py, pool.as_deref(), &mut copies, take, steps);
+            let took = begin.elapsed();
+            pace.keep(took);
+            let each = took.as_nanos() / part.len().max(1) as u128;
+            self.pace.store(u64::try_from(each).unwrap_or(u64::MAX).max(1), Relaxed);
             // between batches anyone may use the net: another thread, or a signal handler that saves it
             drop(model);
             py.check_signals()?;
@@ -381,7 +428,7 @@ impl Engine {
             return Err(value(format!("{} labels for {} samples", labels.len(), samples.count())));
         }
         let (adapted, told) = few::adapt(py, &model, &samples, exponent, labels, classes, adaptation)?;
-        Ok((Self(Mutex::new(adapted)), told))
+        Ok((Self::of(adapted), told))
     }
 
     /// Trains on episodes: `support` (episodes, n) and `queries` (episodes, m) number samples of `x`; labels likewise. Loss sum and right
@@ -517,33 +564,36 @@ fn each<W: Cut>(
         readers.extend(model.readers(options, count).map_err(error::plan)?);
         readers.iter_mut().map(Reader::net).collect()
     };
-    let (mut copies, mut pace, mut done) = (Copies::default(), Pace::new(inputs), 0usize);
+    let (mut copies, mut pace, mut done) = (Copies::default(), Pace::new(inputs, None), 0usize);
     while done < n {
         let range = done..done.saturating_add(pace.count).min(n);
         done = range.end;
         let (some, outputs) = (range.len(), targets.map_or(0, |(_, outputs)| outputs));
         let pool = threads::pool(count)?;
-        copies.take(samples, inputs, some, |i| range.start + i, pool.as_deref());
+        let numbers = range.clone();
         if let Some((targets, outputs)) = targets {
             copies.take_targets(targets, outputs, range);
         }
         let (now, later) = out.cut(some, 0);
         out = later;
-        let parts = cut::parts(some, products, count);
-        let work = (0..some, scratch(&mut nets[..], 1), items(&copies.x[..], inputs), now);
-        let (copies, start) = (&copies, Instant::now());
-        let part = |(range, nets, x, mut out): Part<'_, '_, W>| {
-            if let Some(net) = nets.slice.first_mut() {
-                for (i, x) in range.zip(x.slice.chunks_exact(inputs)) {
-                    let own;
-                    (own, out) = out.cut(1, 0);
-                    one(net, x, copies.target(i, outputs), own);
+        let (nets, values, start) = (&mut nets[..], samples.values(), Instant::now());
+        let take = |copies: &mut Copies| copies.take(values, inputs, some, |i| numbers.start + i, count);
+        let work = |copies: &mut Copies| {
+            let copies = &*copies;
+            let part = |(range, nets, x, mut out): Part<'_, '_, W>| {
+                if let Some(net) = nets.slice.first_mut() {
+                    for (i, x) in range.zip(x.slice.chunks_exact(inputs)) {
+                        let own;
+                        (own, out) = out.cut(1, 0);
+                        one(net, x, copies.target(i, outputs), own);
+                    }
                 }
-            }
-            0
+                0
+            };
+            let work = (0..some, scratch(nets, 1), items(&copies.x[..], inputs), now);
+            over(work, some, cut::parts(some, products, count), &part)
         };
-        let pool = pool.as_deref();
-        py.detach(|| threads::run(pool, || over(work, some, parts, &part)));
+        threads::run_both(py, pool.as_deref(), &mut copies, take, work);
         pace.keep(start.elapsed());
         listen(py)?;
     }

@@ -3,7 +3,7 @@
 use std::mem;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::available_parallelism;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -105,4 +105,31 @@ pub fn run<R: Send>(pool: Option<&ThreadPool>, f: impl FnOnce() -> R + Send) -> 
         Some(pool) => pool.install(|| attended(f)),
         None => f(),
     }
+}
+
+/// Runs `first` while this thread has the interpreter, then `then` while it has not: both in the pool, which is woken once for them.
+pub fn run_both<S: Send, R: Default + Send>(
+    py: Python<'_>,
+    pool: Option<&ThreadPool>,
+    state: &mut S,
+    first: impl FnOnce(&mut S) + Send,
+    then: impl FnOnce(&mut S) -> R + Send,
+) -> R {
+    let Some(pool) = pool else {
+        first(state);
+        return py.detach(|| then(state));
+    };
+    let (tell, told) = mpsc::channel();
+    pool.in_place_scope(|scope| {
+        scope.spawn(move |_| {
+            attended(|| {
+                first(state);
+                _ = tell.send(None);
+                _ = tell.send(Some(then(state)));
+            });
+        });
+        // of work that panicked nothing comes, and the scope passes the panic on
+        _ = told.recv();
+        py.detach(move || told.recv()).ok().flatten().unwrap_or_default()
+    })
 }

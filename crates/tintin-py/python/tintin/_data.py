@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _LOSS_UNIT = 2.0**-16
 _NATS = float(np.log(2.0))
 #: samples between two looks at the bar
-_CHUNK = 4096
+_CHUNK = 8192
 
 
 class Data:
@@ -47,11 +48,15 @@ class Data:
         return record | {"accuracy": correct / count} if self.labels else record
 
     def train(
-        self, order: NDArray[np.uint32], size: int, largest: int, recipe: _tintin.Recipe, train_from: int
+        self, order: NDArray[np.uint32], ends: list[int], largest: int, recipe: _tintin.Recipe, train_from: int
     ) -> tuple[int, int]:
-        """Loss sum and right answers of steps on the samples in `order`, `size` at a time; plans for `largest`."""
+        """Loss sum and right answers of steps on the samples in `order`, in batches with these ends.
+
+        Plans for `largest` samples a batch.
+        """
+        places = np.array(ends, np.uint32)
         return self.engine.train(
-            self.x, self.exponent, self.y, self.y_exponent, order, size, largest, recipe, train_from
+            self.x, self.exponent, self.y, self.y_exponent, order, largest, largest, recipe, train_from, places
         )
 
     def evaluate(self) -> dict[str, float]:
@@ -61,10 +66,6 @@ class Data:
 
 
 def chunk(ends: list[int], at: int) -> int:
-    """Index behind the last batch from `at` on that has the same size, within about `_CHUNK` samples."""
+    """Index behind the last batch from `at` on of about `_CHUNK` samples; `ends` are the ends of all batches."""
     start = ends[at - 1] if at else 0
-    size = ends[at] - start
-    until = at + 1
-    while until < len(ends) and ends[until] - ends[until - 1] == size and ends[until] - start <= _CHUNK:
-        until += 1
-    return until
+    return max(bisect.bisect(ends, start + _CHUNK), at + 1)

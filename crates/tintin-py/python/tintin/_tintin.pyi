@@ -121,6 +121,7 @@ class Engine:
         plan_batch: int,
         recipe: Recipe,
         train_from: int,
+        ends: NDArray[np.uint32] | None = None,
     ) -> tuple[int, int]: ...
     def predict(self, x: NDArray[Any], exponent: int) -> tuple[NDArray[np.int8], NDArray[np.int16]]: ...
     def evaluate(

@@ -238,10 +238,10 @@ class Sequential:
             total = correct = at = done = 0
             try:
                 while at < batches:
-                    # a call takes batches of one size
-                    until = chunk(ends, at)
+                    until = batches if bar is None else chunk(ends, at)
                     part = order[done : ends[until - 1]]
-                    added, right = data.train(part, ends[at] - done, largest, recipe, train_from)
+                    own = [end - done for end in ends[at:until]]
+                    added, right = data.train(part, own, largest, recipe, train_from)
                     total, correct, at, done = total + added, correct + right, until, ends[until - 1]
                     record |= data.record(total, correct, done)
                     if bar is not None:
@@ -285,7 +285,7 @@ class Sequential:
         n = len(data)
         train_from = _checks.count("train_from", train_from, 0)
         recipe = optimizer.recipe(loss, n)
-        total, correct = data.train(np.arange(n, dtype=np.uint32), n, n, recipe, train_from)
+        total, correct = data.train(np.arange(n, dtype=np.uint32), [n], n, recipe, train_from)
         return data.mean(total, n), correct / n
 
     def adapt(
