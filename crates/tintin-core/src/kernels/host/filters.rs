@@ -90,7 +90,7 @@ impl Filters<'_> {
                 let (count, weights) = (outputs * self.rows, self.rows * self.run);
                 let w = &self.w[output * weights..][..outputs * weights];
                 let lie = Rows { count, len: self.run, at: shift, pitch: groups * L::GROUP };
-                let to = rows[lane * steps..][..outputs * steps].as_mut_ptr().cast();
+                let to = rows[lane * steps..].as_mut_ptr().cast();
                 // SAFETY: the words of these lanes hold all groups, and behind all lanes there is room for what is written in vain.
                 unsafe { spread_rows::<L>(Side::Plain, w, lie, to) };
                 if !starts.is_empty() {
@@ -99,7 +99,7 @@ impl Filters<'_> {
                 lane += outputs;
             }
             rows[lane * steps..L::WIDTH * steps].fill(0);
-            // SAFETY: `rows` are WIDTH of `steps` words and as many as a register has behind; in the block, registers lie `pitch` apart, the starts in front.
+            // SAFETY: `rows` are WIDTH of `steps` words, with a register behind; in the block registers lie `pitch` apart.
             unsafe {
                 let (mut sums, zeros) = (L::zero(), L::splat(group::<L>(Side::Offset, &[0; 4])));
                 for (step, lanes) in (0..steps).step_by(L::WIDTH).zip(block[pitch..].chunks_mut(L::WIDTH * pitch)) {

@@ -107,6 +107,9 @@ impl Walk {
     }
 }
 
+/// A register for each window and each register of outputs.
+type Registers<L, const N: usize, const V: usize> = [[<L as Lanes>::Vector; N]; V];
+
 /// An offset of the tables.
 #[inline(always)]
 const fn offset(v: i32) -> usize {
@@ -330,7 +333,7 @@ impl Product<'_> {
         &self,
         packed: &[i32],
         x: [*const L::Value; N],
-    ) -> ([[L::Vector; N]; V], [[L::Vector; N]; V]) {
+    ) -> (Registers<L, N, V>, Registers<L, N, V>) {
         let (right, row) = (offset(self.window[1]), V * L::WIDTH);
         let start = packed.as_ptr();
         // SAFETY: the block holds the starts and one row of groups for every step but those of the last row; x as in `block`.

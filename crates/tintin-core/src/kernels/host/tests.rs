@@ -192,6 +192,49 @@ fn maxima_of_convolutions_equal_the_definition() {
     }
 }
 
+/// Windows of 2 × 2 share what they read: numbers of them around the blocking, kernels of one row and of many, runs around a register.
+#[test]
+fn maxima_of_squares_equal_the_definition() {
+    let kernels =
+        [((5, 5), (1, 1), (2, 2)), ((1, 3), (1, 2), (0, 1)), ((2, 9), (1, 1), (1, 0)), ((3, 1), (2, 1), (0, 0))];
+    for (kernel, stride, padding) in kernels {
+        for (step, (h, w, c)) in [
+            ((2, 2), (6, 15, 1)),
+            ((2, 2), (9, 12, 7)),
+            ((1, 1), (6, 11, 2)),
+            ((1, 2), (7, 31, 1)),
+            ((3, 4), (12, 33, 4)),
+        ] {
+            for outputs in [1, 5, 6, 8, 16, 17, 32, 33, 50] {
+                let conv = conv(Shape::new(h, w, c), outputs, kernel, stride, padding).unwrap();
+                let rows = conv.ys.h as usize;
+                if rows >= 2 && conv.ys.w >= 2 {
+                    assert_maxima(conv, (2, 2), step, rows, 3);
+                }
+                if rows >= 3 && conv.ys.w >= 2 {
+                    assert_maxima(Conv2d { first: 1, ..conv }, (2, 2), step, rows - 1, 1);
+                }
+            }
+        }
+    }
+}
+
+/// The largest products in all places: all sums tie, and the first place wins.
+#[test]
+fn squares_are_exact_at_the_ends() {
+    let conv = conv(Shape::new(12, 14, 6), 16, (5, 5), (1, 1), (2, 2)).unwrap();
+    let windows = Windows { kernel: (2, 2), stride: (2, 2), rows: 6, columns: 7 };
+    for (x, w) in [(127, 127), (127, -127), (-127, 127), (-127, -127)] {
+        let (x, w) = (vec![x; conv.xs.len()], vec![w; 16 * 150]);
+        let (mut products, mut places) = (vec![0; 42 * 16], vec![0; 42 * 16]);
+        naive(&conv, &windows, &x, &w, &mut products, &mut places);
+        for machine in machines() {
+            let call = |out: Outputs<'_>| Convolution { conv: &conv, windows: &windows, x: &x, w: &w, out }.on(machine);
+            assert_outputs(&products, &places, 16, call);
+        }
+    }
+}
+
 /// Maps larger than what is copied at a time: bands of rows, of one sample each.
 #[test]
 fn bands_equal_the_definition() {

@@ -6,7 +6,7 @@ use std::vec::Vec;
 use super::super::dispatch_on;
 use super::super::groups::{self, Side};
 use super::super::machine::Machine;
-use super::{Kernel, Lanes};
+use super::{Kernel, Lanes, PLACED};
 
 /// Lanes of the widest machine.
 const MOST: usize = 16;
@@ -98,6 +98,19 @@ impl Kernel for All<'_> {
             let four = [va, vb, L::load(gx.as_ptr()), L::load(gy.as_ptr())];
             let should = [a, b, &gx, &gy].map(|v| v[..wide].iter().fold(0, |sum: i32, &v| sum.wrapping_add(v)));
             all.push(("sums", L::sums(four).to_vec(), should.to_vec()));
+
+            for side in [Side::Offset, Side::Plain] {
+                // from a slice of their own, as above
+                let some = number.unsigned_abs() as usize % (PLACED + 1 - n)..;
+                let some = some.start..some.start + n;
+                let exact = x[..n].to_vec();
+                let mut values = [0; PLACED];
+                values[some.clone()].copy_from_slice(&exact);
+                let (mut is, mut should) = ([7; PLACED + 1], [7; PLACED + 1]);
+                L::place(side, exact.as_ptr().wrapping_sub(some.start), some, is.as_mut_ptr().cast());
+                groups::spread::<L>(side, &values, should.as_mut_ptr().cast());
+                all.push(("place", is.to_vec(), should.to_vec()));
+            }
 
             let rows = [0, 1, 2, 3].map(|row| x.as_ptr().add(row * wide));
             let across: Vec<i8> = (0..values).map(|i| x[i % L::GROUP * wide + i / L::GROUP]).collect();
