@@ -12,7 +12,7 @@
 use std::vec::Vec;
 
 use super::dispatch_on;
-use super::groups::{Side, room, with_buffers};
+use super::groups::{Side, group, room, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
 use super::tile::{MOST, ROW, add_to, ahead, balanced, correction, dense, nonzero, readable, with_registers, word};
@@ -150,11 +150,12 @@ fn list<'a, L: Lanes>(a: Errors<'_>, room: Lists<'a>) -> Lists<'a> {
         count = nonzero::<L>(&a.values[..a.terms], terms);
     } else {
         for k in 0..a.terms {
-            let mut any = 0;
-            for n in 0..a.rows {
+            let any = if a.row == 1 {
+                a.values[k * a.term..][..a.rows].iter().fold(0, |any, d| any | d)
+            } else {
                 // SAFETY: below the largest place, which was compared with the length.
-                any |= unsafe { *a.values.get_unchecked(n * a.row + k * a.term) };
-            }
+                (0..a.rows).fold(0, |any, n| any | unsafe { *a.values.get_unchecked(n * a.row + k * a.term) })
+            };
             terms[count] = word(k);
             count += usize::from(any != 0);
         }
@@ -162,6 +163,22 @@ fn list<'a, L: Lanes>(a: Errors<'_>, room: Lists<'a>) -> Lists<'a> {
     let terms = &mut terms[..count];
     let deep = terms.len().div_ceil(L::GROUP);
     let mut some = 0;
+    if a.row == 1 && deep > 0 {
+        side_by_side::<L>(a, terms, deep, groups, totals);
+        for n in 0..a.rows {
+            if groups[n * deep..][..deep].iter().any(|&group| group != 0) {
+                groups.copy_within(n * deep..(n + 1) * deep, some * deep);
+                (rows[some], totals[some]) = (word(n), totals[n]);
+                some += 1;
+            }
+        }
+        return Lists {
+            terms,
+            rows: &mut rows[..some],
+            totals: &mut totals[..some],
+            groups: &mut groups[..some * deep],
+        };
+    }
     for n in 0..if deep == 0 { 0 } else { a.rows } {
         let (mut total, mut any) = (0, 0);
         let row = &mut groups[some * deep..][..deep];
@@ -181,6 +198,39 @@ fn list<'a, L: Lanes>(a: Errors<'_>, room: Lists<'a>) -> Lists<'a> {
         some += usize::from(any != 0);
     }
     Lists { terms, rows: &mut rows[..some], totals: &mut totals[..some], groups: &mut groups[..some * deep] }
+}
+
+/// Groups and sums of all rows, where the errors of a term lie side by side: a register of rows at a time.
+#[inline(always)]
+fn side_by_side<L: Lanes>(a: Errors<'_>, terms: &[i32], deep: usize, groups: &mut [i32], totals: &mut [i32]) {
+    let of_term = |k: i32| &a.values[k.cast_unsigned() as usize * a.term..][..a.rows];
+    totals.fill(0);
+    for (t, terms) in terms.chunks(L::GROUP).enumerate() {
+        let mut sources = [core::ptr::null(); 4];
+        for (source, &k) in sources.iter_mut().zip(terms) {
+            *source = of_term(k).as_ptr();
+            for (total, &d) in totals.iter_mut().zip(of_term(k)) {
+                *total += i32::from(d);
+            }
+        }
+        let mut n = 0;
+        while terms.len() == L::GROUP && n + L::WIDTH <= a.rows {
+            let mut lanes = [0i32; 16];
+            // SAFETY: each term has WIDTH more errors from n on; no register has more than sixteen lanes.
+            unsafe { L::store(lanes.as_mut_ptr(), L::interleave(Side::Plain, ahead(sources, n))) };
+            for (&lane, row) in lanes[..L::WIDTH].iter().zip(groups[n * deep..].chunks_mut(deep)) {
+                row[t] = lane;
+            }
+            n += L::WIDTH;
+        }
+        for n in n..a.rows {
+            let mut values = [0; 4];
+            for (value, &k) in values.iter_mut().zip(terms) {
+                *value = of_term(k)[n];
+            }
+            groups[n * deep + t] = group::<L>(Side::Plain, &values);
+        }
+    }
 }
 
 /// Some registers of i, for all rows and terms.
