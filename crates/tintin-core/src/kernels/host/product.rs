@@ -65,6 +65,13 @@ struct Window {
     lanes: usize,
 }
 
+/// Where the outputs of `N` windows are, how many lanes each has, and whether that is what most have.
+struct Places<const N: usize> {
+    acc: [usize; N],
+    lanes: [usize; N],
+    whole: bool,
+}
+
 /// Walks a grid.
 struct Walk {
     grid: Grid,
@@ -171,16 +178,19 @@ impl Product<'_> {
         let mut left = samples * rows * columns;
         while left > 0 {
             // those that are missing are computed like the last, and have no lanes
-            let mut all = [walk.next(); N];
-            for n in 1..N {
-                all[n] = if n < left { walk.next() } else { Window { lanes: 0, ..all[n - 1] } };
+            let mut x = [self.x.as_ptr().cast::<L::Value>(); N];
+            let mut all = Places { acc: [0; N], lanes: [0; N], whole: true };
+            let mut window = walk.next();
+            for n in 0..N {
+                if n > 0 {
+                    window = if n < left { walk.next() } else { Window { lanes: 0, ..window } };
+                }
+                // SAFETY: windows, places and steps together stay inside, which `run` has checked.
+                x[n] = unsafe { x[n].add(window.x) };
+                (all.acc[n], all.lanes[n]) = (window.acc, window.lanes);
+                all.whole &= window.lanes == self.grid.lanes;
             }
             left = left.saturating_sub(N);
-            // SAFETY: windows, places and steps together stay inside, which `run` has checked.
-            let mut x = [self.x.as_ptr().cast::<L::Value>(); N];
-            for n in 0..N {
-                x[n] = unsafe { x[n].add(all[n].x) };
-            }
             // SAFETY: the same; and the instructions are there.
             unsafe {
                 let (best, winner) = if SQUARE {
@@ -219,35 +229,35 @@ impl Product<'_> {
     #[inline(always)]
     unsafe fn register<L: Lanes, const N: usize>(
         &mut self,
-        windows: &[Window; N],
+        windows: &Places<N>,
         lane: usize,
         best: [L::Vector; N],
         winner: [L::Vector; N],
         ends: &mut [L::Vector; 2],
     ) {
-        let mut lanes = [(0, 0); N];
+        let lanes = |all: usize| all.saturating_sub(lane).min(L::WIDTH);
+        let mut places = [(0, 0); N];
         for n in 0..N {
-            lanes[n] = (windows[n].acc + lane, windows[n].lanes.saturating_sub(lane).min(L::WIDTH));
+            places[n].0 = windows.acc[n] + lane;
         }
-        let all = lanes[0].1;
-        let mut same = true;
-        for n in 1..N {
-            same &= lanes[n].1 == all;
-        }
+        let all = lanes(self.grid.lanes);
         // SAFETY: as the caller says.
         unsafe {
-            if same && all == L::WIDTH {
+            if windows.whole && all == L::WIDTH {
                 for n in 0..N {
-                    lanes[n].1 = L::WIDTH;
+                    places[n].1 = L::WIDTH;
                 }
-                self.leave::<L, N>(lanes, best, winner, ends);
-            } else if same && all > 0 {
+                self.leave::<L, N>(places, best, winner, ends);
+            } else if windows.whole && all > 0 {
                 for n in 0..N {
-                    lanes[n].1 = all;
+                    places[n].1 = all;
                 }
-                self.leave::<L, N>(lanes, best, winner, ends);
+                self.leave::<L, N>(places, best, winner, ends);
             } else {
-                self.leave::<L, N>(lanes, best, winner, ends);
+                for n in 0..N {
+                    places[n].1 = lanes(windows.lanes[n]);
+                }
+                self.leave::<L, N>(places, best, winner, ends);
             }
         }
     }
