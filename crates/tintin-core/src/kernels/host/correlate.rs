@@ -57,8 +57,8 @@ struct Gradient<'a> {
     errors: Errors<'a>,
     rows: Range<usize>,
     acc: &'a mut [i32],
-    /// An input with its padding, patches, and three for the errors.
-    buffers: &'a mut [Vec<i32>; 5],
+    /// An input with its padding, patches, and four for the errors.
+    buffers: &'a mut [Vec<i32>; 6],
 }
 
 impl Kernel for Gradient<'_> {
@@ -66,21 +66,27 @@ impl Kernel for Gradient<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { geometry: g, x, errors, rows, acc, buffers: [input, patches, one, two, three] } = self;
+        let Self { geometry: mut g, x, errors, rows, acc, buffers: [input, patches, one, two, three, four] } = self;
         assert!(rows.end <= errors.ps.c as usize && acc.len() == rows.len() * g.patch());
         assert!(x.len() == g.samples * g.inputs());
         if planes::suits::<L>(&g, errors) {
             return planes::gradient::<L>(&g, x, errors, rows, acc, [input, one, two]);
         }
+        let dense = errors.index.is_empty() && mostly_errors(errors.dy);
+        let wide = g.run.div_ceil(L::WIDTH);
+        if !dense && wide * g.kernel.0 == g.patch().div_ceil(L::WIDTH) {
+            // no register lies in two lines of the cache, and there are not more of them
+            g.spread = wide * L::WIDTH;
+        }
         let largest = Tile::largest(&g, L::GROUP, errors.ps, PATCHES);
         let patches = room(patches, PATCHES.max(largest.lanes(&g)) + L::WIDTH);
         let input = g.margins(input);
         let (g, errors) = (&g, errors);
-        if errors.index.is_empty() && mostly_errors(errors.dy) {
+        if dense {
             let collected = Every::new::<L>(g, &largest, rows, errors.ps, [one, two, three]);
             run::<L, _>(g, &largest, x, errors, input, patches, collected, acc);
         } else {
-            let collected = Listed::new(g, &largest, rows, errors.ps, [one, two, three]);
+            let collected = Listed::new::<L>(g, &largest, rows, errors.ps, [one, two, three, four]);
             run::<L, _>(g, &largest, x, errors, input, patches, collected, acc);
         }
     }
@@ -163,7 +169,7 @@ fn interleave<L: Lanes>(g: &Geometry, tile: &Tile, x: &[i8], patches: &mut [i32]
             }
             from = from.wrapping_add(pitch);
             // SAFETY: as above.
-            to = unsafe { to.add(g.run) };
+            to = unsafe { to.add(g.spread) };
         }
     }
 }

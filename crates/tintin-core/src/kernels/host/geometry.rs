@@ -22,6 +22,8 @@ pub struct Geometry {
     pub channels: usize,
     /// Values of a kernel row, which lie side by side in the input.
     pub run: usize,
+    /// Lanes from row to row of interleaved inputs, at least as many as values in a run.
+    pub spread: usize,
     /// Rows and columns of the input.
     pub input: (usize, usize),
     /// Values of a row of the input.
@@ -70,6 +72,7 @@ impl Geometry {
             padding,
             channels: c,
             run: kernel.1 * c,
+            spread: kernel.1 * c,
             input: (h, w),
             input_row: w * c,
             padded,
@@ -187,7 +190,13 @@ impl Tile {
     /// Lanes of its patches.
     #[inline(always)]
     pub fn lanes(&self, g: &Geometry) -> usize {
-        self.groups * self.height * g.run
+        self.groups * self.height * g.spread
+    }
+
+    /// Rows of places.
+    #[inline(always)]
+    pub fn places(&self, g: &Geometry) -> usize {
+        (self.rows.len() - 1) * g.windows.0 + g.window.0
     }
 
     /// Number of windows.

@@ -98,6 +98,23 @@ pub trait Lanes: Copy {
         }
         count
     }
+    /// Writes lane i of `a` and of `b` side by side for every i where that of `b` is not zero, in order; gives how many. `to` has room for
+    /// two registers.
+    #[inline(always)]
+    unsafe fn pairs(a: Self::Vector, b: Self::Vector, to: *mut i32) -> usize {
+        let (mut first, mut second, mut count) = ([0; 16], [0; 16], 0);
+        // SAFETY: no register has more lanes.
+        unsafe {
+            Self::store(first.as_mut_ptr(), a);
+            Self::store(second.as_mut_ptr(), b);
+            for i in 0..Self::WIDTH {
+                to.add(2 * count).write(first[i]);
+                to.add(2 * count + 1).write(second[i]);
+                count += usize::from(second[i] != 0);
+            }
+        }
+        count
+    }
     /// Bit i tells that lane i is not zero.
     #[inline(always)]
     unsafe fn some(v: Self::Vector) -> u32 {

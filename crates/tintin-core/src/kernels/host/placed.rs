@@ -28,13 +28,7 @@ pub fn lanes<L: Lanes>() -> usize {
 #[inline(always)]
 pub fn placed<L: Lanes>(dy: &[i8], index: &[i8], n: usize, first: usize, to: &mut [i32]) -> u32 {
     assert!(to.len() >= lanes::<L>());
-    let (d, index) = (block(dy, n), block(index, n));
-    let mut all = [[0i8; CHANNELS]; PLACES];
-    for (p, all) in all.iter_mut().enumerate() {
-        for i in 0..CHANNELS {
-            all[i] = if usize::from(index[i].cast_unsigned()) == first + p { d[i] } else { 0 };
-        }
-    }
+    let all = apart(dy, index, n, first);
     let mut some = 0;
     // SAFETY: room for all groups was asserted.
     unsafe {
@@ -44,6 +38,20 @@ pub fn placed<L: Lanes>(dy: &[i8], index: &[i8], n: usize, first: usize, to: &mu
         }
     }
     some
+}
+
+/// The errors of the first `n` channels, 1 to 16, at each of four places from `first` on: zero for every other place than the one in
+/// `index`.
+#[inline(always)]
+pub fn apart(dy: &[i8], index: &[i8], n: usize, first: usize) -> [[i8; CHANNELS]; PLACES] {
+    let (d, index) = (block(dy, n), block(index, n));
+    let mut all = [[0i8; CHANNELS]; PLACES];
+    for (p, all) in all.iter_mut().enumerate() {
+        for i in 0..CHANNELS {
+            all[i] = if usize::from(index[i].cast_unsigned()) == first + p { d[i] } else { 0 };
+        }
+    }
+    all
 }
 
 /// The first `n` values, zeros behind them.

@@ -71,6 +71,7 @@ pub fn gradient<L: Lanes>(
     input.fill(zeros::<L>());
     let planes = room(planes, channels.len() * count * L::WIDTH);
     let totals = room(totals, channels.len());
+    // what follows relies on it
     assert!(suits_shape::<L>(g, errors) && channels.end <= c && acc.len() == channels.len() * g.patch());
     for s in 0..g.samples {
         let errors = g.sample(errors, s);
@@ -158,13 +159,13 @@ impl Block<'_> {
                     }
                 }
             }
-            for (n, sums) in sums.iter().enumerate() {
-                for (sums, acc) in sums.chunks(4).zip(acc[n * patch..][..V].chunks_mut(4)) {
-                    let mut four = [L::zero(); 4];
-                    four[..sums.len()].copy_from_slice(sums);
-                    for (acc, sum) in acc.iter_mut().zip(L::sums(four)) {
-                        *acc = acc.wrapping_add(sum).wrapping_sub(totals[n]);
-                    }
+            for (i, sums) in sums.as_flattened().chunks(4).enumerate() {
+                let mut four = [L::zero(); 4];
+                four[..sums.len()].copy_from_slice(sums);
+                for (k, sum) in L::sums(four).into_iter().enumerate().take(sums.len()) {
+                    let (n, v) = ((4 * i + k) / V, (4 * i + k) % V);
+                    let acc = &mut acc[n * patch + v];
+                    *acc = acc.wrapping_add(sum).wrapping_sub(totals[n]);
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! interleave the weights of GROUP output channels: b[q][a][run], rows of zeros around those of the kernel
 //! for samples, columns of windows:
 //!     bring the errors of each window into groups, by place
-//!     for columns of a window, windows from top to bottom:
+//!     for columns of a window, windows from top to bottom, unless errors are so few that each is taken on its own:
 //!         registers of the map's rows under the window += Σ b[q][a][v] · errors     rows of zeros move the kernel down
 //! acc += the map without its margins
 //! ```
@@ -19,7 +19,9 @@ use super::groups::{Side, room, spread, with_buffers};
 use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
 use super::placed::{self, placed};
-use super::tile::{MOST, ROW, Tap, ahead, balanced, correction, readable, sparse, tap, with_registers, word, zeros};
+use super::tile::{
+    MOST, ROW, Tap, ahead, balanced, correction, nonzero, readable, single, sparse, tap, with_registers, word, zeros,
+};
 use super::{dispatch_on, flipped};
 use crate::kernels::{Conv2d, Errors};
 
@@ -38,6 +40,9 @@ const WEIGHTS: usize = 1 << 15;
 const BAND: usize = 8;
 /// Of more channels there are so many errors at a place that joining places is not worth the rows of zeros.
 const FEW: usize = 32;
+
+/// One of so many errors must not be zero for each four places of a window, or they are taken one by one.
+const SPARSE: usize = 8;
 
 struct InputErrors<'a> {
     geometry: Geometry,
@@ -84,9 +89,13 @@ impl Kernel for InputErrors<'_> {
                     continue;
                 }
                 map.fill(0);
+                let count: usize = errors.dy.iter().map(|&d| usize::from(d != 0)).sum();
+                let quads = g.places().div_ceil(placed::PLACES);
                 Scatter {
                     g: &g,
                     errors,
+                    sparse: count * SPARSE < errors.dy.len() * quads,
+                    top: more * wide * L::WIDTH,
                     pitch,
                     registers,
                     block: balanced(registers.len(), MOST),
@@ -182,6 +191,9 @@ impl<'a> Lists<'a> {
 struct Scatter<'a> {
     g: &'a Geometry,
     errors: Errors<'a>,
+    sparse: bool,
+    /// Lanes of zeros before the weights of a group.
+    top: usize,
     pitch: usize,
     registers: &'a [i32],
     /// Registers added to at a time.
@@ -202,14 +214,19 @@ impl Scatter<'_> {
         for band in (0..ps.h as usize).step_by(BAND) {
             let band = band..(band + BAND).min(ps.h as usize);
             for j in 0..ps.w as usize {
-                if !self.errors.index.is_empty() {
+                if !self.errors.index.is_empty() && !self.sparse {
                     self.winners::<L>(band.clone(), j, channels.clone());
                     continue;
                 }
                 for i in band.clone() {
                     let at = (i * ps.w as usize + j) * ps.c as usize;
                     let corner = i * self.g.down * self.pitch + j * self.g.right;
-                    self.groups::<L>(&self.errors.dy[at..][channels.clone()], corner);
+                    let dy = &self.errors.dy[at..][channels.clone()];
+                    if self.errors.index.is_empty() {
+                        self.groups::<L>(dy, corner);
+                    } else {
+                        self.singly::<L>(dy, &self.errors.index[at..][channels.clone()], corner);
+                    }
                 }
             }
         }
@@ -284,6 +301,30 @@ impl Scatter<'_> {
                     unsafe {
                         with_registers!(12, registers.len(), V => call.add::<L, V>(weights, registers, map.as_mut_ptr()));
                     }
+                }
+            }
+        }
+    }
+
+    /// Adds the errors of a window to the patches of their places, one by one.
+    #[inline(always)]
+    fn singly<L: Lanes>(&mut self, dy: &[i8], index: &[i8], corner: usize) {
+        let g = self.g;
+        assert!(dy.len() == index.len());
+        let registers = &self.registers[..g.kernel.0 * g.run.div_ceil(L::WIDTH)];
+        let last = registers[registers.len() - 1].cast_unsigned() as usize;
+        let count = nonzero::<L>(dy, self.groups);
+        for &o in &self.groups[..count] {
+            let o = o.cast_unsigned() as usize;
+            let (a, b) = g.place(usize::from(index[o].cast_unsigned()));
+            let tap = [word(o / L::GROUP * self.row + self.top), single::<L>(o % L::GROUP, dy[o])];
+            let map = &mut self.map[corner + a * g.stride.0 * self.pitch + b * g.step..];
+            assert!(last + L::WIDTH <= map.len());
+            for (registers, weights) in registers.chunks(self.block).zip(self.weights.chunks(self.block * L::WIDTH)) {
+                // SAFETY: registers lie before `last`, the tap in the rows of the weights.
+                unsafe {
+                    let (total, map) = (dy[o].into(), map.as_mut_ptr());
+                    with_registers!(12, registers.len(), V => add::<L, V>(&[tap], total, weights, registers, map));
                 }
             }
         }

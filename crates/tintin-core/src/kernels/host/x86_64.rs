@@ -191,6 +191,18 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
+            unsafe fn pairs(a: __m512i, b: __m512i, to: *mut i32) -> usize {
+                unsafe {
+                    let mask = _mm512_test_epi32_mask(b, b);
+                    let (a, b) = (_mm512_maskz_compress_epi32(mask, a), _mm512_maskz_compress_epi32(mask, b));
+                    let (first, second) = Self::zip(a, b);
+                    Self::store(to, first);
+                    Self::store(to.add(16), second);
+                    mask.count_ones() as usize
+                }
+            }
+
+            #[inline(always)]
             unsafe fn some(v: __m512i) -> u32 {
                 unsafe { _mm512_test_epi32_mask(v, v).into() }
             }

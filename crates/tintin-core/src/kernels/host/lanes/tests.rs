@@ -61,6 +61,11 @@ impl Kernel for All<'_> {
             let some = (0..wide).fold(0, |some, i| some | i32::from(a[i] != 0) << i);
             all.push(("some", std::vec![L::some(va).cast_signed()], std::vec![some]));
 
+            let mut to = [0; 2 * MOST];
+            let count = L::pairs(vb, va, to.as_mut_ptr());
+            let should = (0..wide).filter(|&i| a[i] != 0).flat_map(|i| [b[i], a[i]]);
+            all.push(("pairs", to[..2 * count].to_vec(), should.collect()));
+
             let step = 1 + number.cast_unsigned() as usize % 8;
             let dy: Vec<i8> = x.iter().chain(y).copied().take((16 - self.n % 9) * step).collect();
             let index: Vec<i8> = dy.iter().rev().map(|d| d & 3).collect();
