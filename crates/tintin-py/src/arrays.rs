@@ -88,15 +88,15 @@ pub enum Values<'a> {
 impl Values<'_> {
     /// See [`Samples::copy`].
     fn copy(self, i: usize, out: &mut [i8]) {
-        let at = i * out.len();
+        let at = i.saturating_mul(out.len());
         match self {
             Self::Pixels(x) => {
-                for (out, &x) in out.iter_mut().zip(&x[at..]) {
+                for (out, &x) in out.iter_mut().zip(x.get(at..).unwrap_or(&[])) {
                     *out = (x >> 1).cast_signed();
                 }
             }
             Self::Mantissas(x) => {
-                for (out, &x) in out.iter_mut().zip(&x[at..]) {
+                for (out, &x) in out.iter_mut().zip(x.get(at..).unwrap_or(&[])) {
                     *out = x.max(-127);
                 }
             }
@@ -214,13 +214,14 @@ impl Copies {
         outputs: usize,
     ) -> impl Iterator<Item = (&[i8], Target<'_>)> {
         let mut start = 0;
+        let of = |range: &Range<usize>, each: usize| range.start.saturating_mul(each)..range.end.saturating_mul(each);
         ends.map(move |end| {
             let range = mem::replace(&mut start, end)..end;
             let target = match self.labels.get(range.clone()) {
                 Some(labels) => Target::Labels(labels),
-                None => Target::Values(&self.values[range.start * outputs..end * outputs], self.exponent),
+                None => Target::Values(&self.values[of(&range, outputs)], self.exponent),
             };
-            (&self.x[range.start * inputs..end * inputs], target)
+            (&self.x[of(&range, inputs)], target)
         })
     }
 }

@@ -95,7 +95,7 @@ impl Pace {
         let mut pace = Self { count: 1, most: Self::BYTES.checked_div(bytes_each).unwrap_or(1).max(1) };
         if let Some(time) = time {
             // half of what it would be: another batch size has another time
-            pace.keep(2 * time);
+            pace.keep(time.saturating_mul(2));
         }
         pace
     }
@@ -335,10 +335,12 @@ impl Engine {
         let known = NonZero::new(self.pace.load(Relaxed));
         let time = known.map(|each| Duration::from_nanos(each.get().saturating_mul(batch_size.into())));
         let mut pace = Pace::new(size.saturating_mul(inputs), time);
-        while let Some(some) = rest.get(..pace.count.min(rest.len())).filter(|some| !some.is_empty()) {
-            rest = &rest[some.len()..];
-            let start = mem::replace(&mut at, some[some.len() - 1]);
-            let part = &order[start..at];
+        while let Some((some, others)) = rest.split_at_checked(pace.count.min(rest.len()))
+            && let Some(&end) = some.last()
+        {
+            rest = others;
+            let start = mem::replace(&mut at, end);
+            let part = &order[start..end];
             let pool = threads::pool(count)?;
             copies.take_targets(&targets, outputs, part.iter().map(|&i| i as usize));
             let mut model = self.lock(py)?;
@@ -346,14 +348,14 @@ impl Engine {
             let (net, values, begin) = (&mut net, samples.values(), Instant::now());
             let take = |copies: &mut Copies| copies.take(values, inputs, part.len(), |i| part[i] as usize, count);
             let steps = |copies: &mut Copies| {
-                let batches = copies.batches(some.iter().map(|end| end - start), inputs, outputs);
+                let batches = copies.batches(some.iter().map(|end| end.saturating_sub(start)), inputs, outputs);
                 batches.fold(score, |score, (x, target)| score.plus(net.train_step(x, exponent, target, &recipe.0)))
             };
             score = threads::run_both(py, pool.as_deref(), &mut copies, take, steps);
             let took = begin.elapsed();
             pace.keep(took);
-            let each = took.as_nanos() / part.len().max(1) as u128;
-            self.pace.store(u64::try_from(each).unwrap_or(u64::MAX).max(1), Relaxed);
+            let each = took.as_nanos().checked_div(part.len() as u128).map(u64::try_from);
+            self.pace.store(each.and_then(Result::ok).unwrap_or(u64::MAX).max(1), Relaxed);
             // between batches anyone may use the net: another thread, or a signal handler that saves it
             drop(model);
             py.check_signals()?;
@@ -577,7 +579,7 @@ fn each<W: Cut>(
         let (now, later) = out.cut(some, 0);
         out = later;
         let (nets, values, start) = (&mut nets[..], samples.values(), Instant::now());
-        let take = |copies: &mut Copies| copies.take(values, inputs, some, |i| numbers.start + i, count);
+        let take = |copies: &mut Copies| copies.take(values, inputs, some, |i| numbers.start.saturating_add(i), count);
         let work = |copies: &mut Copies| {
             let copies = &*copies;
             let part = |(range, nets, x, mut out): Part<'_, '_, W>| {
