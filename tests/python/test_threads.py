@@ -84,12 +84,12 @@ def test_nets_in_threads_do_not_mix() -> None:
 def test_the_interpreter_is_free_while_a_batch_is_computed() -> None:
     """One long step: with the interpreter locked this thread could not count before the step is over."""
     net = models.lenet5()
-    x = np.random.default_rng(0).integers(0, 256, (600, 28, 28), dtype=np.uint8)
+    x = np.random.default_rng(0).integers(0, 256, (6000, 28, 28), dtype=np.uint8)
     started, done = threading.Event(), threading.Event()
 
     def step() -> None:
         started.set()
-        net.partial_fit(x, np.zeros(600, np.uint8))
+        net.partial_fit(x, np.zeros(6000, np.uint8))
         done.set()
 
     counts = []

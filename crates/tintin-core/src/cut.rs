@@ -209,7 +209,8 @@ pub fn attended<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Does what there is to do, until `done`. Never leaves earlier: the thread that cuts the work may only have lost its processor for a while,
-/// and one that sleeps for good would be of no use in all that follows.
+/// and one that sleeps for good would be of no use in all that follows. No deadlock: thieves take the oldest job of another thread first, so
+/// a part is only taken when all that attend have begun (a pool with `breadth_first` would not keep that).
 #[cfg(feature = "threads")]
 fn attend(done: &AtomicBool) {
     let mut looks = 0;

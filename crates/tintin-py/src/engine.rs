@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::mem;
-use std::num::NonZero;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, TryLockError};
@@ -39,13 +38,13 @@ type Spec = (String, u16, (u16, u16), (u16, u16), (u16, u16), bool);
 #[pyclass(frozen, module = "tintin._tintin")]
 pub struct Engine {
     model: Mutex<Model>,
-    /// Nanoseconds that a training step took a sample, last time; 0 before the first.
-    pace: AtomicU64,
+    /// Samples of a batch and nanoseconds that a step of so many took, last time; 0 before the first.
+    pace: [AtomicU64; 2],
 }
 
 impl Engine {
     fn of(model: Model) -> Self {
-        Self { model: Mutex::new(model), pace: AtomicU64::new(0) }
+        Self { model: Mutex::new(model), pace: [const { AtomicU64::new(0) }; 2] }
     }
 
     /// The model, once no other thread uses it; the interpreter is free meanwhile.
@@ -94,7 +93,7 @@ impl Pace {
     fn new(bytes_each: usize, time: Option<Duration>) -> Self {
         let mut pace = Self { count: 1, most: Self::BYTES.checked_div(bytes_each).unwrap_or(1).max(1) };
         if let Some(time) = time {
-            // half of what it would be: another batch size has another time
+            // half of what it would be: errors may have become more
             pace.keep(time.saturating_mul(2));
         }
         pace
@@ -332,8 +331,8 @@ impl Engine {
         drop(model);
         let (mut copies, mut score, mut rest, mut at) = (Copies::default(), Score::default(), &ends[..], 0);
         let size = batch_size as usize;
-        let known = NonZero::new(self.pace.load(Relaxed));
-        let time = known.map(|each| Duration::from_nanos(each.get().saturating_mul(batch_size.into())));
+        let [of, took] = [0, 1].map(|i| self.pace[i].load(Relaxed));
+        let time = (of == u64::from(batch_size)).then_some(Duration::from_nanos(took));
         let mut pace = Pace::new(size.saturating_mul(inputs), time);
         while let Some((some, others)) = rest.split_at_checked(pace.count.min(rest.len()))
             && let Some(&end) = some.last()
@@ -354,8 +353,9 @@ impl Engine {
             score = threads::run_both(py, pool.as_deref(), &mut copies, take, steps);
             let took = begin.elapsed();
             pace.keep(took);
-            let each = took.as_nanos().checked_div(part.len() as u128).map(u64::try_from);
-            self.pace.store(each.and_then(Result::ok).unwrap_or(u64::MAX).max(1), Relaxed);
+            let each = took.as_nanos().checked_div(some.len() as u128).map(u64::try_from);
+            self.pace[1].store(each.and_then(Result::ok).unwrap_or(u64::MAX), Relaxed);
+            self.pace[0].store(batch_size.into(), Relaxed);
             // between batches anyone may use the net: another thread, or a signal handler that saves it
             drop(model);
             py.check_signals()?;

@@ -122,11 +122,13 @@ pub fn run_both<S: Send, R: Default + Send>(
     let (tell, told) = mpsc::channel();
     pool.in_place_scope(|scope| {
         scope.spawn(move |_| {
-            attended(|| {
+            let result = attended(|| {
                 first(state);
                 _ = tell.send(None);
-                _ = tell.send(Some(then(state)));
+                then(state)
             });
+            // behind `attended`, which may wait for threads with other work: whoever waits for that has not the interpreter
+            _ = tell.send(Some(result));
         });
         // of work that panicked nothing comes, and the scope passes the panic on
         _ = told.recv();

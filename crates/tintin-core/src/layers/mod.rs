@@ -223,8 +223,8 @@ impl Cut for Errors<'_> {
         (Self { dy, index, ..self }, Self { dy: rest, index: others, ..self })
     }
 
-    /// Kernels of convolutions walk the errors that are not zero: samples are taken from both ends, so that both sides get their share of
-    /// these and of what every sample costs.
+    /// Most kernels of convolutions walk the errors that are not zero: samples are taken from both ends, so that both sides get their share
+    /// of these and of what every sample costs.
     #[cfg(feature = "threads")]
     fn share(&self, items: usize, some: usize, parts: usize) -> usize {
         let n = self.ps.len();

@@ -9,6 +9,8 @@ use super::tile::about_nonzero;
 
 /// One of so many errors not zero: then listing them takes longer than multiplying all.
 const ENOUGH: usize = 8;
+/// Least places of all samples: below, turning the weights takes longer than it saves.
+const PLACES: usize = 32;
 
 /// Whether `conv` can be turned about, and these errors are worth it.
 pub fn suits(conv: &Conv2d, errors: &Errors<'_>) -> bool {
@@ -17,6 +19,7 @@ pub fn suits(conv: &Conv2d, errors: &Errors<'_>) -> bool {
     };
     errors.index.is_empty()
         && conv.stride == (1, 1)
+        && errors.dy.len() >= PLACES * errors.ps.c as usize
         && ends(conv.xs.h, conv.padding.0, conv.kernel.0, errors.ps.h)
         && ends(conv.xs.w, conv.padding.1, conv.kernel.1, errors.ps.w)
         && super::run(

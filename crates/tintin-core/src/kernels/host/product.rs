@@ -363,8 +363,9 @@ impl Product<'_> {
                 step_of::<L, N, V, true, true>(&mut sums, x, offset(step), right, w, w.sub(behind));
                 w = w.add(row);
             }
+            let mut w = w.sub(behind);
             for &step in lower {
-                step_of::<L, N, V, false, true>(&mut sums, x, offset(step), right, w, w.sub(behind));
+                step_of::<L, N, V, false, true>(&mut sums, x, offset(step), right, w, w);
                 w = w.add(row);
             }
             let (mut best, mut winner) = ([[L::zero(); N]; V], [[L::zero(); N]; V]);

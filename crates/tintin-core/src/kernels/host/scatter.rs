@@ -480,7 +480,7 @@ impl Strip<'_> {
                 }
                 for r in 0..DOWN {
                     self.leave::<L, WIDE>(&sums[r], map);
-                    map = map.add(self.pitch);
+                    map = map.wrapping_add(self.pitch);
                 }
                 for r in 0..REACH {
                     sums[r] = if r + DOWN < REACH { sums[r + DOWN] } else { [L::zero(); WIDE] };
@@ -488,7 +488,7 @@ impl Strip<'_> {
             }
             for r in 0..REACH - DOWN {
                 self.leave::<L, WIDE>(&sums[r], map);
-                map = map.add(self.pitch);
+                map = map.wrapping_add(self.pitch);
             }
         }
     }
