@@ -28,6 +28,7 @@ use crate::arrays::{Copies, Samples, Targets};
 use crate::error::{self, value};
 use crate::few::{self, Adaptation};
 use crate::memory;
+use crate::pace::{self, Pace};
 use crate::recipe::{self, Recipe};
 use crate::threads;
 
@@ -74,63 +75,6 @@ fn listen(py: Python<'_>) -> PyResult<()> {
 /// A training plan for the host.
 fn host(batch: u32, train_from: usize, threads: usize) -> Options {
     Options::training(batch).train_from(train_from).spacious().threads(u32::try_from(threads).unwrap_or(1))
-}
-
-/// How many batches or samples to take between two looks at signals: what takes some milliseconds, so that Ctrl-C is heard at once
-/// and looking costs nothing.
-struct Pace {
-    count: usize,
-    most: usize,
-}
-
-impl Pace {
-    /// Least and most time between two looks.
-    const TIMES: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(32));
-    /// Most bytes of samples copied at a time; one batch or sample is always taken.
-    const BYTES: usize = 1 << 23;
-
-    /// For batches of so many bytes; `time` of one, if it is known.
-    fn new(bytes_each: usize, time: Option<Duration>) -> Self {
-        let mut pace = Self { count: 1, most: Self::BYTES.checked_div(bytes_each).unwrap_or(1).max(1) };
-        if let Some(time) = time {
-            // half of what it would be: errors may have become more
-            pace.keep(time.saturating_mul(2));
-        }
-        pace
-    }
-
-    /// After `count` took so long: as many as take the longest time, at most 64 times as many.
-    fn keep(&mut self, time: Duration) {
-        if time < Self::TIMES.0 {
-            // threads go to sleep between two groups: there are to be few
-            let more = Self::TIMES.1.as_nanos().checked_div(time.as_nanos()).unwrap_or(64).clamp(2, 64);
-            self.count = self.count.saturating_mul(usize::try_from(more).unwrap_or(2)).min(self.most);
-        } else if time > Self::TIMES.1 {
-            self.count = self.count.div_ceil(2);
-        }
-    }
-}
-
-/// Ends of batches of at most `most` samples: those given, or of `size` samples each out of `count`, the last perhaps shorter.
-fn ends(given: Option<&[u32]>, size: u32, most: u32, count: usize) -> PyResult<Vec<usize>> {
-    if size == 0 || size > most {
-        return Err(value(format!("batch_size must be 1 to plan_batch, which is {most}, got {size}")));
-    }
-    let Some(given) = given else {
-        let size = size as usize;
-        return Ok((0..count.div_ceil(size)).map(|i| count.min(i.saturating_add(1).saturating_mul(size))).collect());
-    };
-    let mut start = 0;
-    for &end in given {
-        match end.checked_sub(start) {
-            Some(samples) if (1..=size).contains(&samples) => start = end,
-            _ => return Err(value(format!("a batch of 1 to {size} samples from {start} on cannot end at {end}"))),
-        }
-    }
-    if start as usize != count {
-        return Err(value(format!("batches end at {start}, but the order has {count} samples")));
-    }
-    Ok(given.iter().map(|&end| end as usize).collect())
 }
 
 #[pymethods]
@@ -325,7 +269,7 @@ impl Engine {
         let count = if model.net(options).map_err(error::plan)?.threads() > 1 { count } else { 1 };
         let given =
             ends.as_ref().map(|ends| ends.as_slice().map_err(|_| value("ends must be contiguous"))).transpose()?;
-        let ends = self::ends(given, batch_size, plan_batch, order.len())?;
+        let ends = pace::ends(given, batch_size, plan_batch, order.len())?;
         threads::pool(count)?;
         model.recipe = Some(recipe.0); // only now: what cannot be planned leaves the model as it was
         drop(model);

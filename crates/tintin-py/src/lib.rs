@@ -6,6 +6,7 @@ mod engine;
 mod error;
 mod few;
 mod memory;
+mod pace;
 mod recipe;
 mod threads;
 
