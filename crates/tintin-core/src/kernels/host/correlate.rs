@@ -19,7 +19,7 @@ use super::lanes::{Kernel, Lanes};
 use super::listed::Listed;
 use super::machine::Machine;
 use super::planes;
-use super::tile::{ROW, ahead, readable};
+use super::tile::{ROW, ahead, count_nonzero, readable};
 use crate::kernels::{Conv2d, Errors};
 
 /// See [`Conv2d::gradient`].
@@ -72,7 +72,8 @@ impl Kernel for Gradient<'_> {
         if planes::suits::<L>(&g, errors) {
             return planes::gradient::<L>(&g, x, errors, rows, acc, [input, one, two]);
         }
-        let dense = errors.index.is_empty() && mostly_errors(errors.dy);
+        // listing errors would take longer than multiplying zeros, four or two at a time
+        let dense = errors.index.is_empty() && count_nonzero(errors.dy) > errors.dy.len() / 8;
         let wide = g.run.div_ceil(L::WIDTH);
         if !dense && wide * g.kernel.0 == g.patch().div_ceil(L::WIDTH) {
             // no register lies in two lines of the cache, and there are not more of them
@@ -90,16 +91,6 @@ impl Kernel for Gradient<'_> {
             run::<L, _>(g, &largest, x, errors, input, patches, collected, acc);
         }
     }
-}
-
-/// Whether listing errors would take longer than multiplying zeros, four or two at a time.
-#[inline(always)]
-fn mostly_errors(dy: &[i8]) -> bool {
-    let mut count = 0u32;
-    for &d in dy {
-        count += u32::from(d != 0);
-    }
-    count as usize > dy.len() / 8
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use super::tile::about_nonzero;
 
 /// One of so many errors not zero: then listing them takes longer than multiplying all.
 const ENOUGH: usize = 8;
-/// Least places of all samples: below, turning the weights takes longer than it saves.
+/// Least places of all samples, so that turning all weights is little beside multiplying them.
 const PLACES: usize = 32;
 
 /// Whether `conv` can be turned about, and these errors are worth it.

@@ -8,7 +8,7 @@ use super::geometry::{Geometry, Tile};
 use super::groups::{Side, across, room};
 use super::lanes::Lanes;
 use super::placed::{CHANNELS, PLACES, apart};
-use super::tile::{MOST, Tap, add_to, balanced, nonzero, single, sparse, with_registers, word, zeros};
+use super::tile::{MOST, Tap, add_to, balanced, count_nonzero, nonzero, single, sparse, with_registers, word, zeros};
 use crate::kernels::Errors;
 use crate::shape::Shape;
 
@@ -93,12 +93,10 @@ impl<'a> Listed<'a> {
                 for j in tile.columns.clone() {
                     let at = (i * ps.w as usize + j) * ps.c as usize + o;
                     let corner = (i - tile.rows.start) * g.windows.0 * wide + (j - tile.columns.start) * g.windows.1;
-                    for p in (0..g.places()).step_by(PLACES) {
-                        let all = apart(&errors.dy[at..], &errors.index[at..], n, p);
-                        for (p, errors) in (p..g.places()).zip(all) {
-                            let (a, b) = g.place(p);
-                            places[corner + a * wide + b] = errors;
-                        }
+                    let all = apart(&errors.dy[at..], &errors.index[at..], n, 0);
+                    for (p, errors) in (0..g.places()).zip(all) {
+                        let (a, b) = g.place(p);
+                        places[corner + a * wide + b] = errors;
                     }
                 }
             }
@@ -154,13 +152,12 @@ impl Collected for Listed<'_> {
         let (row, start) = (self.columns.len(), tile.columns.start * g.windows.1);
         let some = tile.columns.start * c..tile.columns.end * c;
         self.windows += tile.windows();
-        let apart =
+        let grouped =
             g.places() <= PLACES && g.windows.0 >= g.window.0 && g.windows.1 >= g.window.1 && !errors.index.is_empty();
         // where there is an instruction for `pairs`
-        if apart && L::WIDTH == CHANNELS {
+        if grouped && L::WIDTH == CHANNELS {
             let rows = errors.dy.chunks_exact(row).skip(tile.rows.start).take(tile.rows.len());
-            let count: usize =
-                rows.map(|dy| dy[some.clone()].iter().map(|&d| usize::from(d != 0)).sum::<usize>()).sum();
+            let count: usize = rows.map(|dy| count_nonzero(&dy[some.clone()])).sum();
             if count * SPARSE > tile.windows() * c {
                 return self.by_groups::<L>(tile, errors, first);
             }

@@ -13,7 +13,7 @@ use std::vec::Vec;
 use super::geometry::Geometry;
 use super::groups::{Side, room, spread};
 use super::lanes::Lanes;
-use super::tile::{balanced, with_registers, zeros};
+use super::tile::{balanced, count_nonzero, with_registers, zeros};
 use crate::kernels::Errors;
 
 /// Places of a row.
@@ -31,7 +31,7 @@ const HIGH: usize = 3;
 /// Whether [`gradient`] can do it, and is faster.
 #[inline(always)]
 pub fn suits<L: Lanes>(g: &Geometry, errors: Errors<'_>) -> bool {
-    suits_shape::<L>(g, errors) && some(errors.dy) > FEW * g.samples
+    suits_shape::<L>(g, errors) && count_nonzero(errors.dy) > FEW * g.samples
 }
 
 #[inline(always)]
@@ -42,16 +42,6 @@ fn suits_shape<L: Lanes>(g: &Geometry, errors: Errors<'_>) -> bool {
         && !errors.index.is_empty()
         && g.padded.1 <= ROW
         && (ps.w * ps.c) as usize <= ERRORS
-}
-
-/// How many errors are not zero.
-#[inline(always)]
-fn some(dy: &[i8]) -> usize {
-    let mut count = 0;
-    for dy in dy.chunks(128) {
-        count += usize::from(dy.iter().fold(0u8, |count, &d| count + u8::from(d != 0)));
-    }
-    count
 }
 
 /// See [`Conv2d::gradient`](crate::kernels::Conv2d::gradient); for what [`suits`].

@@ -20,7 +20,8 @@ use super::lanes::{Kernel, Lanes};
 use super::machine::Machine;
 use super::placed::{self, placed};
 use super::tile::{
-    MOST, ROW, Tap, ahead, balanced, correction, nonzero, readable, single, sparse, tap, with_registers, word, zeros,
+    MOST, ROW, Tap, ahead, balanced, correction, count_nonzero, nonzero, readable, single, sparse, tap, with_registers,
+    word, zeros,
 };
 use super::{dispatch_on, flipped};
 use crate::kernels::{Conv2d, Errors};
@@ -89,7 +90,7 @@ impl Kernel for InputErrors<'_> {
                     continue;
                 }
                 map.fill(0);
-                let count: usize = errors.dy.iter().map(|&d| usize::from(d != 0)).sum();
+                let count = count_nonzero(errors.dy);
                 let quads = g.places().div_ceil(placed::PLACES);
                 Scatter {
                     g: &g,

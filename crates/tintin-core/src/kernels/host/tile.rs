@@ -168,13 +168,23 @@ pub fn nonzero<L: Lanes>(dy: &[i8], to: &mut [i32]) -> usize {
     count
 }
 
-/// About how many errors are not zero, from every third block of them where there are many: counted in vectors of bytes, which those of a
-/// block do not fill.
+/// How many errors are not zero.
+#[inline(always)]
+pub fn count_nonzero(dy: &[i8]) -> usize {
+    count_every(1, dy)
+}
+
+/// About how many errors are not zero, from every third block of them where there are many.
 #[inline(always)]
 pub fn about_nonzero(dy: &[i8]) -> usize {
-    let count = |block: &[i8]| usize::from(block.iter().fold(0u8, |count, &d| count + u8::from(d != 0)));
     // three has no factor in common with the usual numbers of channels
-    let step = if dy.len() < 1024 { 1 } else { 3 };
+    count_every(if dy.len() < 1024 { 1 } else { 3 }, dy)
+}
+
+/// So many times what is not zero in one block of so many: counted in vectors of bytes, which those of a block do not fill.
+#[inline(always)]
+fn count_every(step: usize, dy: &[i8]) -> usize {
+    let count = |block: &[i8]| usize::from(block.iter().fold(0u8, |count, &d| count + u8::from(d != 0)));
     step * dy.chunks(128).step_by(step).map(count).sum::<usize>()
 }
 
